@@ -1,0 +1,1 @@
+"""What Lifechart may do for someone: one capability a file."""

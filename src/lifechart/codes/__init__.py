@@ -1,0 +1,1 @@
+"""Terminologies: the short names of code systems, and each code's parents."""

@@ -1,0 +1,64 @@
+"""Where things live and how this institution runs them: environment variables `LIFECHART_*`, checked at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lifechart.core.errors import SettingError
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default. Documented in docs/guides/settings.md, which a test holds to this list."""
+
+    model_config = SettingsConfigDict(env_prefix="LIFECHART_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default=Path("lifechart-home"), description="folder of the ledger, keys, shelf and local database"
+    )
+    institution: str = Field(default="Example Hospital", description="name shown on pages and written into statements")
+    database_url: str = Field(
+        default="", description="SQLAlchemy URL of the application database; empty: SQLite under home"
+    )
+    fhir_url: str = Field(default="http://127.0.0.1:8801/fhir", description="base URL of the EHR's FHIR R4 server")
+    fhir_token: SecretStr = Field(
+        default=SecretStr(""), description="bearer token for the EHR's FHIR server, if it wants one"
+    )
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8800, ge=1, le=65535, description="port to listen on")
+    session_minutes: int = Field(default=30, ge=1, description="idle minutes after which a person must sign in again")
+    cookie_secure: bool = Field(
+        default=False, description="send the session cookie over HTTPS only; set it in production"
+    )
+
+    @property
+    def ledger(self) -> Path:
+        """Folder of the append-only log."""
+        return self.home / "ledger"
+
+    @property
+    def keys(self) -> Path:
+        """Folder of this institution's private keys."""
+        return self.home / "keys"
+
+    @property
+    def shelf(self) -> Path:
+        """Folder of released models."""
+        return self.home / "shelf"
+
+    @property
+    def database(self) -> str:
+        """The application database's SQLAlchemy URL."""
+        return self.database_url or f"sqlite:///{self.home / 'lifechart.db'}"
+
+
+def load_settings() -> Settings:
+    """Read the environment; raises SettingError that names the variable, its value and what was expected."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = "LIFECHART_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingError(key, first["input"], first["msg"]) from error

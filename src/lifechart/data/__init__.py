@@ -1,0 +1,1 @@
+"""Records in: sources read them, deidentify strips them, shards hold them."""

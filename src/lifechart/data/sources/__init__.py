@@ -1,0 +1,1 @@
+"""One file a format; each turns records into the rows of timelines."""

@@ -1,0 +1,1 @@
+"""What a forecaster is worth: tasks, metrics with intervals, baselines, reports."""

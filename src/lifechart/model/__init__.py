@@ -1,0 +1,1 @@
+"""The network and all that touches a tensor."""

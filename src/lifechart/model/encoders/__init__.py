@@ -1,0 +1,1 @@
+"""One file a modality; each turns events into vectors."""

@@ -1,0 +1,1 @@
+"""What may leave, on what evidence, and how far."""

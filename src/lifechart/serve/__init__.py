@@ -1,0 +1,1 @@
+"""The web: access, audit, pages and hooks."""

@@ -1,0 +1,1 @@
+"""A hospital whose truth is known: lives, their records, and the best that any model could say of them."""
