@@ -15,23 +15,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LIFECHART_", extra="ignore", frozen=True)
 
-    home: Path = Field(
-        default=Path("lifechart-home"), description="folder of ledger, keys, shelf and database"
-    )
+    home: Path = Field(default=Path("lifechart-home"), description="folder of ledger, keys, shelf and database")
     institution: str = Field(default="Example Hospital", description="name shown on pages and written into statements")
-    database_url: str = Field(
-        default="", description="SQLAlchemy URL; empty: SQLite under home"
-    )
+    database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite under home")
     fhir_url: str = Field(default="http://127.0.0.1:8801/fhir", description="base URL of the EHR's FHIR R4 server")
-    fhir_token: SecretStr = Field(
-        default=SecretStr(""), description="bearer token for the EHR, if it wants one"
-    )
+    fhir_token: SecretStr = Field(default=SecretStr(""), description="bearer token for the EHR, if it wants one")
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8800, ge=1, le=65535, description="port to listen on")
     session_minutes: int = Field(default=30, ge=1, description="idle minutes before signing in again")
-    cookie_secure: bool = Field(
-        default=False, description="HTTPS-only session cookie: for production"
-    )
+    cookie_secure: bool = Field(default=False, description="HTTPS-only session cookie: for production")
 
     @property
     def ledger(self) -> Path:
