@@ -16,7 +16,7 @@ from lifechart.simulate import tables
 from lifechart.simulate.events import KIND, NOTHING, Collector, Events
 from lifechart.simulate.orders import Orders, Treatment, orders, treatments
 from lifechart.simulate.physiology import ADULT, SMOKING, egfr, from_scale, height_cm, physiology
-from lifechart.simulate.processes import CLASSES, SEXES, VACCINES, Floats, hazards, names
+from lifechart.simulate.processes import SEXES, VACCINES, Floats, hazards, names
 from lifechart.simulate.state import STEPS_A_YEAR, State, crosses, diagnostic_tests, layout
 
 MALE = SEXES.index("male")
@@ -269,5 +269,3 @@ def _begin(
     days = float(tables.rows("medications")[treatment.key]["days"]) if treatment.kind == "medication" else np.nan
     out.add(treatment.kind, treatment.key, at.take(begun), value=days)
 
-
-assert CLASSES[INPATIENT] == "inpatient"
