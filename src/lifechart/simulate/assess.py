@@ -13,7 +13,8 @@ from lifechart.simulate import futures
 from lifechart.simulate.events import Events, concatenate
 from lifechart.simulate.posterior import posterior
 from lifechart.simulate.processes import LATENTS, MONTH_MINUTES, Floats, names
-from lifechart.simulate.replay import Evidence, Replay, read, relabelled
+from lifechart.simulate.record import read
+from lifechart.simulate.replay import Evidence, Replay, relabelled
 
 _TOGETHER = 16_000
 """Futures drawn together."""
@@ -52,7 +53,7 @@ def assess(block: Block) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return (the prompts' `index`, their risks [P, O, Z])."""
     rng = np.random.Generator(np.random.SFC64(block.seed))
     asked = _ask(block)
-    replay = Replay(read(block.people, block.events), int(asked.step.max()), hidden=block.latent is None)
+    replay = Replay(read(block.people, block.events), hidden=block.latent is None)
     evidence = replay.run(asked.row, asked.step, asked.when)
     horizons = np.array(block.horizons) * 1440 / MONTH_MINUTES
     risks = np.zeros((len(asked.index), len(block.keys), len(horizons)), np.float32)
@@ -90,7 +91,8 @@ def _ask(block: Block) -> _Asked:
 
 def _truth(block: Block, evidence: Evidence) -> tuple[Floats, NDArray[np.float64]]:
     """True latents [P, R, D] and hidden diseases [P, R, 1 + H], the same for every draw."""
-    assert block.latent is not None and block.occult is not None
+    assert block.latent is not None
+    assert block.occult is not None
     life = block.people["life"].to_numpy()
     latents = block.latent.join(block.people.select("life"), on="life", how="right", maintain_order="right")
     hidden = np.zeros((len(evidence.row_P), 1 + len(names().occults)))

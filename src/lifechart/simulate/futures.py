@@ -62,7 +62,8 @@ class _Futures:
             np.full(num, 170.0, np.float32),  # height drives nothing but itself
             np.zeros(num, np.int64),
         )
-        self._start, self._running = start.when, start.running
+        self._start = start.when
+        self._running: Events | None = start.running
         self._alive = np.ones(num, np.bool_)
         self._pending = np.ones((num, len(outcomes)), np.bool_)
         self._done = np.zeros((num, len(outcomes)), np.float32)
@@ -110,20 +111,21 @@ class _Futures:
             if outcome == ADMISSION:
                 chance = _admitted(fires)
             else:
-                chance = screened.get(outcome, tested.get(outcome))
-                if chance is None:
-                    chance = fires[:, name.processes.index(outcome)]
+                own = {**tested, **screened}
+                chance = own[outcome] if outcome in own else fires[:, name.processes.index(outcome)]
                 chance = np.where(self._known_now(rows, outcome), 0.0, chance)
             chances[:, index] = chance * (1 - dies / 2)
-        return chances * (self._pending[rows] & self._alive[rows, None])
+        return np.asarray(chances * (self._pending[rows] & self._alive[rows, None]))
 
     def _known_now(self, rows: NDArray[np.int64], outcome: str) -> NDArray[np.bool_]:
         """Whether a lasting condition was recorded earlier in the running month."""
-        return self._known[rows, names().conditions.index(outcome)]
+        return np.asarray(self._known[rows, names().conditions.index(outcome)])
 
     def _blocked(self) -> NDArray[np.bool_]:
         """[N, K]: processes that fired in the running month before the start."""
         blocked = np.zeros((len(self._state), len(names().processes)), np.bool_)
+        if self._running is None:
+            return blocked
         opened = self._running.take(self._running.kind == KIND["encounter"])
         blocked[opened.row, opened.process] = True
         return blocked
@@ -193,10 +195,9 @@ class _Futures:
         bent[~self._alive] = 0.0
         fired = course.fire(bent, rng, self._start if first else None, self._blocked() if first else None)
         events = attend(self._state, fired, self._bodies, rng)
-        before = self._running if first else concatenate([])
-        self._update_hidden(events, rates, before if first else None)
+        self._update_hidden(events, rates, first)
         self._settle(events)
-        joined = concatenate([before, events]) if first else events
+        joined = concatenate([self._running, events]) if self._running is not None else events
         self._running = None
         self._known[:] = False
         self._state.observe(joined)
@@ -206,14 +207,14 @@ class _Futures:
         self._hidden[rows] = 0.0
         self._hidden[rows, 0] = 1.0
 
-    def _update_hidden(self, events: Events, rates: Floats, before: Events | None) -> None:
+    def _update_hidden(self, events: Events, rates: Floats, first: bool) -> None:
         """Weigh the hidden diseases by what the month showed (Bayes)."""
         which = affected()
-        begun = self._start if before is not None else np.zeros(len(rates))
+        begun = self._start if first else np.zeros(len(rates))
         month = Month(self._state, events, rates, np.ones(len(rates)))
         month.fraction -= begun[:, None].astype(np.float32)
-        if before is not None:
-            month.fraction[:, : self._blocked().shape[1]][self._blocked()] = 0.0
+        if first:
+            month.fraction[:, : len(names().processes)][self._blocked()] = 0.0
         columns, fixed = month.columns(), month.fixed()
         wide = len(which.processes)
         by_result = self._bodies.measurement_NJ[:, which.measured]
@@ -254,4 +255,3 @@ def _admitted(fires: Floats) -> Floats:
     share = _inpatient_share()
     which = np.flatnonzero(share > 0)
     return np.asarray(-np.expm1(np.log1p(-fires[:, which] * share[which]).sum(1)))
-

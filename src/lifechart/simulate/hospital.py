@@ -85,17 +85,21 @@ def _blocks(lives: int, seed: int, today: date) -> Iterator[tuple[int, dict[str,
         people = population.draw(min(BLOCK, lives - first), first, today, rng)
         happened = live(people, now, rng)
         events = _events(people, happened)
-        yield first, {
-            "people": _people(people, events, seed),
-            "events": events,
-            "latent": _latent(people),
-            "occult": _occult(people, happened),
-        }
+        yield (
+            first,
+            {
+                "people": _people(people, events, seed),
+                "events": events,
+                "latent": _latent(people),
+                "occult": _occult(people, happened),
+            },
+        )
 
 
 def _moment(people: People, lives: NDArray[np.int64], months: NDArray[np.float64]) -> NDArray[np.datetime64]:
     minutes = np.floor(months * MONTH_MINUTES).astype(np.int64).astype("timedelta64[m]")
-    return (people.birth[lives] + minutes).astype("datetime64[us]")
+    moments: NDArray[np.datetime64] = (people.birth[lives] + minutes).astype("datetime64[us]")
+    return moments
 
 
 def _events(people: People, happened: Lives) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """The two ceilings: what could be known of an outcome by knowing everything, and by knowing the record alone.
 
-`latent_risks` starts from the true latents and hidden disease. `record_risks` is their posterior mean given only what an
-export shows, so no forecaster that reads records can score better in expectation. Both are Monte Carlo estimates, and
+`latent_risks` starts from the true latents and hidden disease. `record_risks` is their posterior mean given only what
+an export shows, so no forecaster that reads records can score better in expectation. Both are Monte Carlo estimates, and
 unbiased given the posterior draws: more `draws` and `futures` make them less noisy, not different.
 """
 
@@ -47,8 +47,10 @@ class Oracle:
             raise InputError("truth", str(truth), "a folder that `lifechart simulate` wrote") from error
         if about["tables"] != tables.digest():
             raise IntegrityError(f"{truth / 'truth.json'}: simulated from other tables than those installed")
-        frames = [pl.read_parquet(truth / f"{name}.parquet") for name in ("people", "events", "latent", "occult")]
-        return cls(*frames, seed=about["seed"])
+        people, events, latent, occult = (
+            pl.read_parquet(truth / f"{name}.parquet") for name in ("people", "events", "latent", "occult")
+        )
+        return cls(people, events, latent, occult, about["seed"])
 
     @property
     def outcomes(self) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 Given the latents z, a record's log likelihood is
     sum_k [n_k b_k.z - L_k exp(b_k.z - |b_k|^2/2)] + Gaussian terms of results + log Phi terms of smoking answers
-plus the log of a sum over the paths of the hidden disease. Without the last term it is log-concave: its mode is found by
-Newton's method and a normal there (Laplace) proposes draws, which are weighted by the exact likelihood, hidden disease
+plus the log of a sum over the paths of the hidden disease. Without the last term it is log-concave: its mode is found
+by Newton's method and a normal there (Laplace) proposes draws, which are weighted by the exact likelihood, hidden disease
 included (importance sampling; Robert and Casella 2004, chapter 3). The hidden disease is filtered exactly: it begins at
 the start of a month, and ends with its diagnosis, so its path is a sum over months of onset.
 Shapes: P prompts, R draws, K processes, H hidden diseases, D latents, J measured quantities, A affected columns.
 """
+
+# ruff: noqa: N815 - arrays carry shape suffixes
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ class Posterior:
     @property
     def effective(self) -> NDArray[np.float64]:
         """Effective number of draws of each posterior."""
-        return 1.0 / (self.weights_PR**2).sum(1)
+        return np.asarray(1.0 / (self.weights_PR**2).sum(1))
 
 
 def posterior(evidence: Evidence, trail: Trail, draws: int, rng: np.random.Generator) -> Posterior:
@@ -57,11 +59,6 @@ def posterior(evidence: Evidence, trail: Trail, draws: int, rng: np.random.Gener
     log_weights += seen
     weights = np.exp(log_weights - log_weights.max(1, keepdims=True))
     return Posterior(latents, weights / weights.sum(1, keepdims=True), hidden)
-
-
-def _observed() -> NDArray[np.int64]:
-    """Columns of processes; the diagnoses of hidden diseases carry no latents and are the filter's."""
-    return np.arange(len(names().processes))
 
 
 def laplace(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -97,9 +94,7 @@ def _cuts() -> tuple[NDArray[np.float64], float]:
     return np.array([-np.inf, *smoking["cuts"], np.inf]), float(smoking["misreport_sd"])
 
 
-def _smoking_slope(
-    told_P3: Floats, tobacco: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _smoking_slope(told_P3: Floats, tobacco: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """First derivative and negative second derivative of the smoking answers' log likelihood."""
     cuts, spread = _cuts()
     edges = (cuts - tobacco[:, None]) / spread
@@ -114,7 +109,7 @@ def _smoking_slope(
 def log_likelihood(evidence: Evidence, latents_PRD: Floats) -> NDArray[np.float64]:
     """Return prior times likelihood (log, up to a constant) of everything but the hidden disease, [P, R]."""
     table, body = hazards(), physiology()
-    processes = _observed()
+    processes = slice(len(names().processes))
     score = latents_PRD @ table.loadings_KD[processes].T
     log_value = np.einsum("prk,pk->pr", score, evidence.count_PK[:, processes], dtype=np.float64)
     expected = np.exp(np.minimum(score - table.half_norm_K[processes], 20.0), out=score)

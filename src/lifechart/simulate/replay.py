@@ -4,6 +4,8 @@ Only what an export shows is used: birth, sex, ancestry and events. Nothing here
 Shapes: N lives of a block, P prompts, K processes, H hidden diseases, J measured quantities, A affected columns.
 """
 
+# ruff: noqa: N815 - arrays carry shape suffixes
+
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
@@ -11,14 +13,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from lifechart.simulate.events import KIND, NOTHING, Events, concatenate
-from lifechart.simulate.orders import orders
 from lifechart.simulate.physiology import SMOKING, physiology, to_scale
-from lifechart.simulate.processes import CLASSES, MONTH_MINUTES, SEXES, VACCINES, Floats, hazards, names
-from lifechart.simulate.state import State
+from lifechart.simulate.processes import Floats, hazards, names
+from lifechart.simulate.record import Record
+from lifechart.simulate.state import STEPS_A_YEAR, State
 
 
 @dataclass(frozen=True)
@@ -48,91 +49,6 @@ def affected() -> Affected:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Record:
-    """Events of a block of lives by month: those of month t are `events.take(slice(starts[t], starts[t + 1]))`."""
-
-    sex: NDArray[np.int8]
-    ancestry: NDArray[np.int8]
-    events: Events
-    starts: NDArray[np.int64]
-
-    def month(self, step: int) -> Events:
-        """Return the events of one month, sorted by row and time."""
-        if step + 1 >= len(self.starts):
-            return self.events.take(np.zeros(0, np.int64))
-        return self.events.take(np.arange(self.starts[step], self.starts[step + 1]))
-
-
-def read(people: pl.DataFrame, events: pl.DataFrame) -> Record:
-    """Turn rows of people.parquet and events.parquet into months. Rows follow the order of `people`."""
-    name = names()
-    row = pl.DataFrame({"life": people["life"], "row": np.arange(people.height), "birth": people["birth"]})
-    frame = events.join(row, on="life", how="inner", maintain_order="left")
-    minutes = (frame["time"] - frame["birth"]).dt.total_minutes().to_numpy()
-    tables_of = {
-        "encounter": CLASSES, "condition": name.conditions, "symptom": name.symptoms,
-        "observation": physiology().observations, "medication": name.medications,
-        "medication_stop": name.medications, "procedure": name.procedures, "immunization": name.immunizations,
-        "allergy": name.allergies, "death": ("death",),
-    }  # fmt: skip
-    codes = pl.DataFrame(
-        [(kind, key, KIND[kind], index) for kind, table in tables_of.items() for index, key in enumerate(table)],
-        schema={"kind": pl.String, "key": pl.String, "kind_code": pl.Int8, "key_code": pl.Int16},
-        orient="row",
-    )
-    frame = frame.join(codes, on=["kind", "key"], how="left", maintain_order="left")
-    frame = _with_processes(frame)
-    step = minutes // MONTH_MINUTES
-    raw = Events(
-        frame["row"].to_numpy().astype(np.int64),
-        (minutes % MONTH_MINUTES + 0.5) / MONTH_MINUTES,
-        frame["kind_code"].to_numpy(),
-        frame["key_code"].to_numpy(),
-        frame["value"].fill_null(np.nan).to_numpy(),
-        frame["encounter"].to_numpy().astype(np.int64),
-        frame["process"].to_numpy().astype(np.int16),
-        (frame["detail"] == "test").to_numpy(),
-        frame["eligible"].to_numpy(),
-    )
-    order = np.argsort(step, kind="stable")
-    starts = np.searchsorted(step[order], np.arange(int(step.max(initial=-1)) + 2))
-    sex = np.array([SEXES.index(value) for value in people["sex"]], np.int8)
-    ancestry = np.array([name.ancestries.index(value) for value in people["ancestry"]], np.int8)
-    return Record(sex, ancestry, raw.take(order), starts)
-
-
-def _with_processes(frame: pl.DataFrame) -> pl.DataFrame:
-    """Add `process` (which one opened the encounter; -1: none) and `eligible` (its results may diagnose)."""
-    name = names()
-    vaccine = {key: name.processes.index(process) for process, key in VACCINES.items()}
-    given = frame.filter(pl.col("kind") == "immunization").group_by("life", "encounter").agg(
-        pl.col("key").first().replace_strict(vaccine, default=name.processes.index("vaccination"), return_dtype=pl.Int64)
-        .alias("vaccination")
-    )  # fmt: skip
-    processes = {key: index for index, key in enumerate(name.processes)}
-    eligible = orders().eligible_K
-    visits = (
-        frame.filter(pl.col("kind") == "encounter")
-        .join(given, on=["life", "encounter"], how="left", maintain_order="left")
-        .with_columns(reason=pl.col("detail").replace_strict(processes, return_dtype=pl.Int64))
-        .select(
-            "life",
-            "encounter",
-            pl.when(pl.col("detail") == "vaccination").then("vaccination").otherwise("reason").alias("process"),
-            ambulatory=pl.col("key") == CLASSES[0],
-        )
-    )
-    may = pl.DataFrame({"process": np.arange(len(eligible)), "may": eligible}).cast({"process": pl.Int64})
-    visits = visits.join(may, on="process", how="left", maintain_order="left")
-    joined = frame.join(visits, on=["life", "encounter"], how="left", maintain_order="left")
-    dead = pl.col("kind") == "death"
-    return joined.with_columns(
-        pl.when(dead).then(processes["death"]).otherwise(pl.col("process")).fill_null(NOTHING).alias("process"),
-        (pl.col("may") & pl.col("ambulatory")).fill_null(False).alias("eligible"),
-    )
-
-
 @dataclass
 class Evidence:
     """What the likelihood of latents needs of P records, and where they stand."""
@@ -160,7 +76,6 @@ class Evidence:
     fixed_PH: Floats
     onset_PH: Floats
 
-
     def take(self, rows: NDArray[np.int64]) -> Evidence:
         """Return some of the prompts."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -179,75 +94,85 @@ class Trail:
     diagnosed_NT: NDArray[np.int8]
     """1 + position of the disease diagnosed in that month; 0: none."""
 
+    @classmethod
+    def empty(cls, num: int, steps: int) -> Trail:
+        """Return a trail of N lives and T months to be filled in."""
+        wide = len(affected().processes) + len(affected().measured)
+        shapes = [(num, steps, width) for width in (wide, len(names().occults), len(names().occults))]
+        columns, fixed, onset = (np.zeros(shape, np.float32) for shape in shapes)
+        return cls(columns, fixed, onset, np.zeros((num, steps), np.int8))
+
+
+_FIELDS = ("count", "exposure", "results", "residual", "smoking")
+
 
 class Replay:
     """Runs a block of records from birth and stops at prompts."""
 
-    def __init__(self, record: Record, last_step: int, *, hidden: bool = True) -> None:
+    def __init__(self, record: Record, *, hidden: bool = True) -> None:
         """Get ready; without `hidden` no trail is kept, for those who need not ask what is hidden."""
         num, name, body = len(record.sex), names(), physiology()
         columns = len(name.processes) + len(name.occults)
-        self.record = record
-        self.state = State.newborn(record.sex, record.ancestry)
-        self._count = np.zeros((num, columns), np.float32)
-        self._exposure = np.zeros((num, columns), np.float32)
-        self._results = np.zeros((num, len(body.measured)), np.float32)
-        self._residual = np.zeros_like(self._results)
-        self._smoking = np.zeros((num, 3), np.float32)
-        wide = len(affected().processes) + len(affected().measured)
-        steps = last_step + 1 if hidden else 0
-        self.trail = Trail(
-            np.zeros((num, steps, wide), np.float32),
-            np.zeros((num, steps, len(name.occults)), np.float32),
-            np.zeros((num, steps, len(name.occults)), np.float32),
-            np.zeros((num, steps), np.int8),
-        )
-        self._last = last_step
+        self._record, self._keep = record, hidden
+        self._rows = np.arange(num)
+        self._state = State.newborn(record.sex, record.ancestry)
+        widths = (columns, columns, len(body.measured), len(body.measured), 3)
+        self._sums = {field: np.zeros((num, width), np.float32) for field, width in zip(_FIELDS, widths, strict=True)}
+        self.trail = Trail.empty(num, 0)
 
     def run(self, row_P: NDArray[np.int64], step_P: NDArray[np.int64], when_P: NDArray[np.float64]) -> Evidence:
         """Return the evidence at prompts, given as row, month and part of the month, sorted by month."""
-        found: list[Evidence] = []
-        for step in range(self._last + 1):
-            events = self.record.month(step)
-            rates = self.state.rates()
+        num, found = len(self._record.sex), []
+        needed = np.full(num, -1)
+        np.maximum.at(needed, row_P, step_P)
+        if self._keep:
+            self.trail = Trail.empty(num, int(step_P.max()) + 1)
+        for step in range(int(step_P.max()) + 1):
+            if step % STEPS_A_YEAR == 0:
+                self._drop(np.flatnonzero(needed[self._rows] >= step))
+            position = np.full(num, NOTHING)
+            position[self._rows] = np.arange(len(self._rows))
+            events = self._record.month(step)
+            events = replace(events, row=position[events.row])
+            events = events.take(events.row >= 0)
+            rates = self._state.rates()
             here = slice(*np.searchsorted(step_P, [step, step + 1]))
             if row_P[here].size:
-                found.append(self._stop(events, rates, row_P[here], step, when_P[here]))
+                found.append(self._stop(events, rates, position[row_P[here]], step, when_P[here]))
             self._pass(events, rates, step)
         return _joined(found)
 
+    def _drop(self, kept: NDArray[np.int64]) -> None:
+        """Go on with those lives only of which a prompt is still to come."""
+        self._rows, self._state = self._rows[kept], self._state.take(kept)
+        self._sums = {field: value[kept] for field, value in self._sums.items()}
+
     def _pass(self, events: Events, rates: Floats, step: int) -> None:
         """Take in a whole month."""
-        part = Month(self.state, events, rates, np.ones(len(self.state)))
-        self._count += part.count
-        self._exposure += rates * part.fraction
-        self._results += part.results
-        self._residual += part.residual
-        self._smoking += part.smoking
-        self.state.observe(events)
-        if not self.trail.columns_NTA.shape[1]:
-            return
-        self.trail.columns_NTA[:, step] = part.columns()
-        self.trail.fixed_NTH[:, step] = part.fixed()
-        self.trail.onset_NTH[:, step] = rates[:, len(names().processes) :]
-        self.trail.diagnosed_NT[:, step] = part.diagnosed
+        month = Month(self._state, events, rates, np.ones(len(self._state)))
+        for field, value in month.sums().items():
+            self._sums[field] += value
+        if self._keep:
+            self.trail.columns_NTA[self._rows, step] = month.columns()
+            self.trail.fixed_NTH[self._rows, step] = month.fixed()
+            self.trail.onset_NTH[self._rows, step] = rates[:, len(names().processes) :]
+            self.trail.diagnosed_NT[self._rows, step] = month.diagnosed
+        self._state.observe(events)
 
     def _stop(
         self, events: Events, rates: Floats, rows: NDArray[np.int64], step: int, when: NDArray[np.float64]
     ) -> Evidence:
         """Take in the part of the month up to each prompt, leaving the replay as it was."""
-        picked = [events.take((events.row == row) & (events.when <= part)) for row, part in zip(rows, when, strict=True)]
-        state = self.state.take(rows)
-        local = relabelled(picked)
-        month = Month(state, local, rates[rows], when)
+        picked = [
+            events.take((events.row == row) & (events.when <= part)) for row, part in zip(rows, when, strict=True)
+        ]
+        state = self._state.take(rows)
+        month = Month(state, relabelled(picked), rates[rows], when)
+        sums = {field: self._sums[field][rows] + value for field, value in month.sums().items()}
         return Evidence(
-            rows, np.full(len(rows), step), when, state, picked,
-            self._count[rows] + month.count,
-            self._exposure[rows] + rates[rows] * month.fraction,
-            self._results[rows] + month.results,
-            self._residual[rows] + month.residual,
-            self._smoking[rows] + month.smoking,
-            month.columns(), month.fixed(), rates[rows][:, len(names().processes) :],
+            self._rows[rows], np.full(len(rows), step), when, state, picked, sums["count"], sums["exposure"],
+            sums["results"], sums["residual"], sums["smoking"], month.columns(), month.fixed(),
+            rates[rows][:, len(names().processes) :],
         )  # fmt: skip
 
 
@@ -302,6 +227,16 @@ class Month:
         self.count[found.row, num_processes + which] = 1.0
         self._found_by[found.row[found.found]] = found.process[found.found]
 
+    def sums(self) -> dict[str, Floats]:
+        """What adds up over months."""
+        return {
+            "count": self.count,
+            "exposure": self._rates * self.fraction,
+            "results": self.results,
+            "residual": self.residual,
+            "smoking": self.smoking,
+        }
+
     def columns(self) -> Floats:
         """Exposures of affected processes, then precisions of affected results: [N, A]."""
         which = affected()
@@ -312,7 +247,7 @@ class Month:
     def fixed(self) -> Floats:
         """Log evidence for each hidden disease that does not depend on the latents: [N, H]."""
         which, name = affected(), names()
-        evidence = self.count[:, : len(name.processes)] @ which.log_ratio_HK.T
+        evidence: Floats = self.count[:, : len(name.processes)] @ which.log_ratio_HK.T
         precision = physiology().spread_J[which.measured] ** -2.0
         evidence += (self.residual[:, which.measured] * precision) @ which.shift_HA.T
         evidence -= (self.results[:, which.measured] * precision) @ (which.shift_HA**2 / 2).T
