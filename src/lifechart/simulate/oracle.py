@@ -1,7 +1,7 @@
 """The two ceilings: what could be known of an outcome by knowing everything, and by knowing the record alone.
 
-`latent_risks` starts from the true latents and hidden disease. `record_risks` is their posterior mean given only what
-an export shows, so no forecaster that reads records can score better in expectation. Both are Monte Carlo estimates, and
+`latent_risks` starts from the true latents and hidden disease. `record_risks` is their posterior mean given only
+what an export shows, so no forecaster that reads records can score better in expectation. Both are Monte Carlo estimates, and
 unbiased given the posterior draws: more `draws` and `futures` make them less noisy, not different.
 """
 

@@ -1,7 +1,7 @@
 """A record from disk, as the simulator's own monthly events. Only what an export shows is read.
 
-Which process opened an encounter is told by its reason; where an export leaves the reason out, it can still be told:
-the body mass index is measured at routine visits alone, a visit with neither that nor a finding is a follow-up, and a stay
+Which process opened an encounter is told by its reason; where an export leaves it out, it can still be told: the
+body mass index is measured at routine visits alone, a visit with neither that nor a finding is a follow-up, and a stay
 without a condition is an admission for something else.
 """
 
