@@ -39,8 +39,8 @@ def test_proofs_lead_to_the_signed_checkpoint(tmp_path: Path) -> None:
     assert (head.size, head.root.hex()) == (600, receipts[-1].root)
     for index in (1, 255, 256, 599):
         leaf = bytes.fromhex(receipts[index - 1].leaf)
-        merkle.verify_inclusion(leaf, index, head.size, log.inclusion(index), head.root)
-    merkle.verify_consistency(first.size, head.size, log.consistency(1), first.root, head.root)
+        merkle.verify_inclusion(leaf, index, head.size, log.inclusion(index, head.size), head.root)
+    merkle.verify_consistency(first.size, head.size, log.consistency(1, head.size), first.root, head.root)
 
 
 def test_find_by_kind_and_digest(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What makes an append durable: one file of batches, each batch entries and the signed head that they lead to.
 
-A batch is written with one write and one fsync, and is the commit: tiles are made from it afterwards. Layout of a
+A batch is written with one write and one fsync, and is the commit: tiles are made from it afterwards. The file begins
+with an id of 16 random bytes, by which a process notices that another has put a new journal in its place. Layout of a
 batch, integers big-endian: magic, first index (8 bytes), CRC-32 of the body (4), bytes of the bundle (4), bytes of the
 note (4), CRC-32 of all that (4); then the body: bundle, note.
 """
@@ -8,11 +9,13 @@ note (4), CRC-32 of all that (4); then the body: bundle, note.
 from __future__ import annotations
 
 import os
+import secrets
 import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from lifechart.core import durable
 from lifechart.core.errors import IntegrityError
@@ -22,6 +25,9 @@ _MAGIC = b"LCJ1"
 _HEADER = struct.Struct(">4sQIII")
 _CHECK = struct.Struct(">I")
 _HEAD_BYTES = _HEADER.size + _CHECK.size
+_ID_BYTES = 16
+NO_ID = bytes(_ID_BYTES)
+"""In place of the id of a journal that is not there."""
 _UNWRITTEN = bytes(32)
 """Statements are text, so a run of zeros in a batch is a place that a power cut kept from the disk."""
 
@@ -50,24 +56,33 @@ class Batch:
 class Reading:
     """What a journal holds from some offset on."""
 
+    id: bytes
     batches: tuple[Batch, ...]
     end: int
     """Offset behind the last whole batch."""
     torn: int
     """Bytes behind it: an append that was cut off before it was acknowledged."""
-    inode: int
-    """Tells a journal from the one that later takes its place; 0 if there is none."""
+
+
+def identify(path: Path) -> tuple[bytes, int]:
+    """Return a journal's id and length; (NO_ID, 0) if there is none."""
+    try:
+        with open(path, "rb") as file:
+            return _id_of(file), os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return NO_ID, 0
 
 
 def read(path: Path, offset: int = 0) -> Reading:
     """Read the batches from `offset` on; raises IntegrityError for a batch that was whole once and is not now."""
     try:
         with open(path, "rb") as file:
-            inode = os.fstat(file.fileno()).st_ino
-            file.seek(offset)
+            journal_id = _id_of(file)
+            file.seek(max(offset, _ID_BYTES))
+            offset = file.tell()
             content = file.read()
     except FileNotFoundError:
-        return Reading((), 0, 0, 0)
+        return Reading(NO_ID, (), 0, 0)
     batches, position = [], 0
     while position < len(content):
         batch, size = _parse(content, position, f"{path.name} at byte {offset + position}")
@@ -75,14 +90,13 @@ def read(path: Path, offset: int = 0) -> Reading:
             break
         batches.append(batch)
         position += size
-    return Reading(tuple(batches), offset + position, len(content) - position, inode)
+    return Reading(journal_id, tuple(batches), offset + position, len(content) - position)
 
 
-def append(path: Path, batch: Batch) -> None:
-    """Add a batch durably; on an error the file is as long as before. Raises OSError."""
+def append(path: Path, batch: Batch) -> int:
+    """Add a batch durably and return its length; on an error the file is as long as before. Raises OSError."""
     content = batch.to_bytes()
-    fresh = not path.exists()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         before = os.fstat(descriptor).st_size
         try:
@@ -95,22 +109,28 @@ def append(path: Path, batch: Batch) -> None:
             raise
     finally:
         os.close(descriptor)
-    if fresh:
-        durable.sync_directory(path.parent)
+    return len(content)
 
 
 def set_aside_torn(path: Path, reading: Reading, folder: Path) -> None:
     """Cut an unfinished append off the journal, but keep its bytes in `folder`: nothing is ever thrown away unseen."""
     with open(path, "rb+") as file:
         file.seek(reading.end)
-        durable.write_bytes(folder / f"{reading.inode}-{reading.end}", file.read())
+        durable.write_bytes(folder / f"{reading.id.hex()}-{reading.end}", file.read())
         file.truncate(reading.end)
         os.fsync(file.fileno())
 
 
 def rewrite(path: Path, batches: Sequence[Batch]) -> None:
-    """Replace the journal by these batches, whole or not at all."""
-    durable.write_bytes(path, b"".join(batch.to_bytes() for batch in batches))
+    """Put a new journal with these batches in the place of what is there, whole or not at all."""
+    durable.write_bytes(path, secrets.token_bytes(_ID_BYTES) + b"".join(batch.to_bytes() for batch in batches))
+
+
+def _id_of(file: BinaryIO) -> bytes:
+    journal_id = file.read(_ID_BYTES)
+    if len(journal_id) != _ID_BYTES:
+        raise IntegrityError(f"journal: got {len(journal_id)} bytes, expected at least the {_ID_BYTES} of its id")
+    return journal_id
 
 
 def _parse(content: bytes, position: int, where: str) -> tuple[Batch | None, int]:

@@ -20,19 +20,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lifechart.core import durable
 from lifechart.core.errors import AuditError, InputError, IntegrityError
 from lifechart.core.settings import Settings
-from lifechart.ledger import checkpoint, journal, merkle
-from lifechart.ledger.checkpoint import Checkpoint
+from lifechart.ledger import merkle
 from lifechart.ledger.index import Index
 from lifechart.ledger.keys import Signer, Verifier
+from lifechart.ledger.replica import JOURNAL, Replica
 from lifechart.ledger.statement import Envelope, Statement, sign
-from lifechart.ledger.tiles import MAX_ENTRY_BYTES, WIDTH, Tiles
+from lifechart.ledger.tiles import MAX_ENTRY_BYTES, WIDTH
 
-CHECKPOINT = "checkpoint"
-JOURNAL = "journal"
-TORN = "torn"
 _PUBLISH_SECONDS = 10.0
 _JOURNAL_BYTES = 4 << 20
 _KEY = "ledger.pem"
@@ -78,8 +74,12 @@ class _Waiting:
 
     def __init__(self, entries: list[bytes]) -> None:
         self.entries = entries
-        self.receipts: list[Receipt] | None = None
-        self.error: Exception | None = None
+        self.receipts: list[Receipt] = []
+        self.error: BaseException | None = None
+
+    @property
+    def settled(self) -> bool:
+        return bool(self.receipts) or self.error is not None
 
 
 class Log:
@@ -87,36 +87,35 @@ class Log:
 
     def __init__(self, folder: Path, origin: str, verifier: Verifier, signer: Signer | None = None) -> None:
         """Open the log; without a `signer` it can only be read. Raises IntegrityError if it does not hold together."""
-        self.folder, self.origin, self.verifier = folder, origin, verifier
+        self.folder, self.verifier = folder, verifier
         self._signer = signer
-        self._tiles = Tiles(folder)
-        self._commit_lock = threading.Lock()
-        self._state_lock = threading.RLock()
-        self._publish_lock = threading.Lock()
+        self._replica = Replica(folder, origin, verifier)
+        self._index = Index()
         self._queue: list[_Waiting] = []
-        self._queue_lock = threading.Lock()
-        self._index: Index | None = None
         self._publisher: threading.Thread | None = None
         self._published_at = float("-inf")
-        self._published, self._tail_start = 0, 0
-        self._tail: list[bytes] = []
-        self._batches: list[journal.Batch] = []
-        self._tree = merkle.CompactRange()
-        self._inode, self._offset = 0, 0
+        # Taken in this order, never in another: publish, commit, state. The queue's and the index's stand alone.
+        self._publish_lock = threading.Lock()
+        self._commit_lock = threading.Lock()
+        self._state_lock = threading.Lock()
+        self._queue_lock = threading.Lock()
+        self._index_lock = threading.Lock()
         if signer is not None:
             folder.mkdir(parents=True, exist_ok=True)
+            with self._locked("lock"):
+                self._replica.catch_up(repair=True)
         self.refresh()
 
     @property
     def size(self) -> int:
         """Number of entries that this process knows of; `refresh` looks for more."""
-        return self._tree.size
+        return self._replica.size
 
     @property
     def root(self) -> str:
         """Root of the tree of `size` entries, in hex."""
         with self._state_lock:
-            return self._tree.root().hex()
+            return self._replica.tree.root().hex()
 
     def append(self, statement: Statement) -> Receipt:
         """Sign and add one statement; it is durable when this returns. Raises AuditError if it cannot be written."""
@@ -137,11 +136,10 @@ class Log:
         with self._queue_lock:
             self._queue.append(waiting)
         with self._commit_lock:
-            if waiting.receipts is None and waiting.error is None:
-                self._commit()
+            if not waiting.settled:
+                self._commit(self._signer)
         if waiting.error is not None:
             raise AuditError(f"{self.folder}: the statement could not be written: {waiting.error}") from waiting.error
-        assert waiting.receipts is not None
         self._publish_in_background()
         return waiting.receipts
 
@@ -150,181 +148,86 @@ class Log:
         if stop is None:
             self.refresh()
             stop = self.size
-        position = start
-        while position < stop:
+        while start < stop:
             with self._state_lock:
-                published, tail_start, tail = self._published, self._tail_start, self._tail
-            if position >= tail_start:
-                chunk = tail[position - tail_start : stop - tail_start]
-            else:
-                bundle, first = divmod(position, WIDTH)
-                chunk = self._tiles.entries(bundle, min(WIDTH, published - bundle * WIDTH))[first:]
-            for content in chunk[: stop - position]:
-                yield Entry(position, content)
-                position += 1
+                chunk = self._replica.chunk(start)[: stop - start]
+            for content in chunk:
+                yield Entry(start, content)
+                start += 1
 
     def find(self, *, kind: str | None = None, digest: str | None = None) -> list[Entry]:
-        """Return the entries of this kind that name this digest as subject or in their predicate, oldest first."""
-        with self._state_lock:
-            if self._index is None:
-                self._index = Index()
-            self.refresh()
-            self._index.extend(self.entries(self._index.size, self.size))
+        """Return the entries of this kind that name this digest, as subject or in their predicate, oldest first."""
+        with self._index_lock:
+            self._index.extend(self.entries(self._index.size))
             found = self._index.find(kind, digest)
         return [entry for index in found for entry in self.entries(index, index + 1)]
-
-    def checkpoint(self) -> str:
-        """Publish all entries and return the signed note of the log's head."""
-        self.publish()
-        return self._note()
-
-    def inclusion(self, index: int) -> list[bytes]:
-        """Return the proof that entry `index` is in the published tree (see `checkpoint`)."""
-        ranges = merkle.inclusion_ranges(index, self._published)
-        return [merkle.range_hash(start, end, self._tiles.reader(self._published)) for start, end in ranges]
-
-    def consistency(self, first: int) -> list[bytes]:
-        """Return the proof that the published tree begins with the tree of `first` entries."""
-        ranges = merkle.consistency_ranges(first, self._published)
-        return [merkle.range_hash(start, end, self._tiles.reader(self._published)) for start, end in ranges]
 
     def refresh(self) -> None:
         """Take in what other processes have appended."""
         with self._state_lock:
-            self._catch_up()
+            self._replica.catch_up()
+
+    def checkpoint(self) -> str:
+        """Publish all entries and return the signed note of the log's head (empty for an empty log)."""
+        self.publish()
+        return self._replica.note()
+
+    def inclusion(self, index: int, size: int) -> list[bytes]:
+        """Return the proof that entry `index` is in the tree of `size` entries, which `checkpoint` has published."""
+        return self._proof(merkle.inclusion_ranges(index, size), size)
+
+    def consistency(self, first: int, second: int) -> list[bytes]:
+        """Return the proof that the tree of `second` entries, which is published, begins with that of `first`."""
+        return self._proof(merkle.consistency_ranges(first, second), second)
 
     def publish(self) -> None:
         """Write tiles and checkpoint for all entries. Needs no key: the signed heads stand in the journal."""
         with self._publish_lock, self._locked("publish.lock"):
             with self._state_lock:
-                self._catch_up()
-                start, size = self._take_checkpoint(), self._tree.size
-                entries = self._tail[start - self._tail_start :]
-                note = self._batches[-1].note if self._batches else ""
-            if start < size:
-                self._tiles.grow(start, entries, [merkle.leaf_hash(entry) for entry in entries])
-                durable.write_bytes(self.folder / CHECKPOINT, note.encode())
-                self._tiles.drop_partial(start, size)
+                self._replica.catch_up()
+                start, entries, note = self._replica.unpublished()
+            if entries:
+                self._replica.write_tiles(start, entries, note)
             with self._state_lock:
-                self._set_published(max(size, start))
+                self._replica.set_published(start + len(entries))
                 self._published_at = time.monotonic()
-            if self._signer is not None and self._offset > _JOURNAL_BYTES:
-                self._rotate()
+            if self._signer is not None and self._replica.journal_bytes > _JOURNAL_BYTES:
+                with self._commit_lock, self._locked("lock"), self._state_lock:
+                    self._replica.catch_up(repair=True)
+                    self._replica.rotate()
 
     def close(self) -> None:
         """Publish what is pending and wait for it. A log that is never closed loses nothing but freshness."""
-        if (publisher := self._publisher) is not None:
-            publisher.join()
-        if self._signer is not None and self._published < self.size:
+        if self._publisher is not None:
+            self._publisher.join()
+        if self._signer is not None and self._replica.published < self.size:
             self.publish()
 
-    def _commit(self) -> None:
+    def _commit(self, signer: Signer) -> None:
         """Write everything that waits, as one batch. Runs under the commit lock; settles every waiting append."""
         with self._queue_lock:
             group, self._queue = self._queue, []
+        entries = [entry for waiting in group for entry in waiting.entries]
+        leaves = [merkle.leaf_hash(entry) for entry in entries]
         try:
             with self._locked("lock"), self._state_lock:
-                self._catch_up(repair=True)
-                entries = [entry for waiting in group for entry in waiting.entries]
-                leaves = [merkle.leaf_hash(entry) for entry in entries]
-                tree = self._tree.copy()
-                start = tree.size
-                tree.extend(leaves)
-                assert self._signer is not None
-                root = tree.root()
-                note = Checkpoint(self.origin, tree.size, root).signed(self._signer)
-                batch = journal.Batch(start, tuple(entries), note)
-                journal.append(self.folder / JOURNAL, batch)
-                self._catch_up()
-        except Exception as error:  # whatever it was, nobody who waits may take it for success
+                self._replica.catch_up(repair=True)
+                start = self.size
+                self._replica.commit(entries, leaves, signer)
+                size, root = self.size, self._replica.tree.root().hex()
+        except BaseException as error:  # whatever it was, nobody who waits may take it for success
             for waiting in group:
                 waiting.error = error
+            if not isinstance(error, Exception):
+                raise
             return
+        receipts = [Receipt(start + number, size, leaf.hex(), root) for number, leaf in enumerate(leaves)]
         for waiting in group:
-            stop = start + len(waiting.entries)
-            waiting.receipts = [
-                Receipt(index, tree.size, leaves[index - batch.start].hex(), root.hex()) for index in range(start, stop)
-            ]
-            start = stop
-
-    def _catch_up(self, repair: bool = False) -> None:
-        """Read what the journal holds past what is known; with `repair` (under the file lock), cut off a torn end."""
-        path = self.folder / JOURNAL
-        if self._unchanged(path):
-            return
-        reading = journal.read(path, self._offset)
-        if reading.inode != self._inode:
-            self._set_published(self._take_checkpoint())
-            reading = journal.read(path)
-        fresh = [batch for batch in reading.batches if batch.end > self.size]
-        self._take(fresh)
-        self._inode, self._offset = reading.inode, reading.end
-        if repair and reading.torn:
-            journal.set_aside_torn(path, reading, self.folder / TORN)
-
-    def _unchanged(self, path: Path) -> bool:
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            return self._inode == 0 and self.size > 0
-        return (status.st_ino, status.st_size) == (self._inode, self._offset)
-
-    def _take(self, batches: Sequence[journal.Batch]) -> None:
-        """Add batches to the state; the last one's signed head vouches for all before it."""
-        if not batches:
-            return
-        tree, entries = self._tree.copy(), []
-        for batch in batches:
-            if batch.start != tree.size:
-                raise IntegrityError(
-                    f"{JOURNAL}: entry {batch.start} follows entry {tree.size - 1}, so some are missing"
-                )
-            tree.extend(merkle.leaf_hash(entry) for entry in batch.entries)
-            entries += batch.entries
-        head = self._verified(batches[-1].note, JOURNAL)
-        if (head.size, head.root) != (tree.size, tree.root()):
-            raise IntegrityError(f"{JOURNAL}: entries up to {tree.size} do not have the root that their head states")
-        self._tree = tree
-        self._tail = [*self._tail, *entries]
-        self._batches = [*self._batches, *batches]
-
-    def _take_checkpoint(self) -> int:
-        """Return the published size; if it is ahead of what is known, adopt it once it proves to be a continuation."""
-        note = self._note()
-        if not note:
-            return 0
-        head = self._verified(note, CHECKPOINT)
-        if head.size > self.size:
-            reader = self._tiles.reader(head.size)
-            tree = merkle.CompactRange.of(head.size, reader)
-            if tree.root() != head.root:
-                raise IntegrityError(f"{CHECKPOINT}: the tiles do not have the root that it states")
-            if self.size:
-                ranges = merkle.consistency_ranges(self.size, head.size)
-                proof = [merkle.range_hash(start, end, reader) for start, end in ranges]
-                merkle.verify_consistency(self.size, head.size, proof, self._tree.root(), head.root)
-            self._tree = tree
-            self._tail, self._tail_start, self._batches = [], head.size, []
-        return head.size
-
-    def _set_published(self, size: int) -> None:
-        self._published = size
-        if size > self._tail_start:
-            self._tail = self._tail[size - self._tail_start :]
-            self._tail_start = size
-            self._batches = [batch for batch in self._batches if batch.end > size]
-
-    def _rotate(self) -> None:
-        """Start a new journal with what is not published yet."""
-        with self._commit_lock, self._locked("lock"), self._state_lock:
-            self._catch_up(repair=True)
-            journal.rewrite(self.folder / JOURNAL, self._batches)
-            status = (self.folder / JOURNAL).stat()
-            self._inode, self._offset = status.st_ino, status.st_size
+            waiting.receipts, receipts = receipts[: len(waiting.entries)], receipts[len(waiting.entries) :]
 
     def _publish_in_background(self) -> None:
         """Publish off the path of appends, when a tile is full or the checkpoint is some seconds old."""
-        pending = self.size - self._published
+        pending = self.size - self._replica.published
         if pending < WIDTH and time.monotonic() - self._published_at < _PUBLISH_SECONDS:
             return
         with self._queue_lock:
@@ -334,21 +237,13 @@ class Log:
                 self._publisher.start()
 
     def _publish_quietly(self) -> None:
-        # What is not published now is in the journal still, and the next publication or verification says what is wrong.
+        # Nothing is lost: what is not published stays in the journal; the next attempt or `verify` says what is wrong.
         with contextlib.suppress(OSError, IntegrityError):
             self.publish()
 
-    def _note(self) -> str:
-        try:
-            return (self.folder / CHECKPOINT).read_text()
-        except FileNotFoundError:
-            return ""
-
-    def _verified(self, note: str, where: str) -> Checkpoint:
-        head = checkpoint.verify(note, self.verifier)
-        if head.origin != self.origin:
-            raise IntegrityError(f"{where}: of the log {head.origin!r}, expected {self.origin!r}")
-        return head
+    def _proof(self, ranges: Sequence[merkle.Range], size: int) -> list[bytes]:
+        reader = self._replica.tiles.reader(size)
+        return [merkle.range_hash(start, end, reader) for start, end in ranges]
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:

@@ -113,7 +113,8 @@ def consistency_ranges(first: int, second: int) -> list[Range]:
 
 def subtree_consistency_ranges(start: int, end: int, size: int) -> list[Range]:
     """Return whose hashes prove that subtree [start, end) lies in a tree of `size` leaves."""
-    assert is_subtree(start, end) and start < end <= size, f"[{start}, {end}) of {size}"
+    assert start < end <= size, f"[{start}, {end}) of {size}"
+    assert is_subtree(start, end), f"[{start}, {end}) is not a subtree"
     low, high, whole, path = 0, size, True, []
     while (low, high) != (start, end):
         middle = low + _split(high - low)
