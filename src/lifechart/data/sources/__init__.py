@@ -36,17 +36,17 @@ ROWS: dict[str, Any] = {
 }
 """Columns of a batch. `patient` and `resource` are the source's own ids (`resource` null: never a duplicate);
 `updated` (ISO 8601) and `revision` tell versions of one resource apart; `position` names the resource within its unit;
-`name` is the display that stood beside the code; `link` is the id of another resource that supplies what the row lacks: the
+`name` is the display that stood beside the code; `link` names another resource ("Type/id") that supplies what the row lacks: the
 encounter of an undated row, or the medication whose code replaces LINKED."""
 
 LINKED = "?"
 """Stands in a code for what the linked resource will supply."""
 
 KEPT, NOT_MAPPED, WITHDRAWN, QUARANTINED = "kept", "not mapped", "withdrawn", "quarantined"
-DUPLICATE, OLDER_VERSION = "duplicate", "older version"
-OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, DUPLICATE, OLDER_VERSION, QUARANTINED)
+DUPLICATE, OLDER_VERSION, AFTER_END = "duplicate", "older version", "after the end"
+OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
 """What can become of a resource; every one read ends as exactly one of these. `withdrawn`: its own status says that it
-did not happen or was entered in error."""
+did not happen or was entered in error. `after the end`: dated after the patient's observation ends."""
 
 ENTRY_BITS = 24
 """A position is `line << ENTRY_BITS | entry`: the line within the unit, and the entry of a bundle on that line."""
@@ -68,8 +68,10 @@ class Unit:
     source: str
     spans: tuple[Span, ...]
     size: int
+    anchor: str = ""
+    """The resource type whose rows prove that a patient exists; empty: any row does."""
     option: str = ""
-    """Whatever the source itself wants to know, such as the path of a mapping."""
+    """As given to `units`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class Batch:
     """(type, status) -> resources."""
     faults: list[Fault] = field(default_factory=list)
     linked: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Resources that others take their code from: id -> (code, name)."""
+    """Resources that others take their code from: "Type/id" -> (code, name)."""
     starts: list[int] = field(default_factory=list)
     """Of each span begun so far in this unit, the line of the unit that it began at (a whole document is one line)."""
     lines: int = 0
@@ -102,7 +104,10 @@ class Batch:
 
 @runtime_checkable
 class Source(Protocol):
-    """One record format. Stateless; the object is the module's `source`."""
+    """One record format. Stateless, and pickles; the object is the module's `source`.
+
+    `option` is what a format needs to be told beside the path: for `tables`, where the mapping stands.
+    """
 
     @property
     def name(self) -> str:
@@ -111,17 +116,20 @@ class Source(Protocol):
     def detects(self, path: Path) -> bool:
         """Return whether `path` (a file or a folder) holds this format."""
 
-    def units(self, path: Path) -> list[Unit]:
+    def files(self, path: Path, option: str) -> list[Path]:
+        """Return every file that is read, sorted: what the ledger's statement names by hash."""
+
+    def units(self, path: Path, option: str) -> list[Unit]:
         """Divide `path` into units that fit in memory and can be read in any order, the same ones every time."""
 
-    def files(self, path: Path) -> list[Path]:
-        """Return every file that `units` reads, sorted: what the ledger's statement names by hash."""
-
-    def record_end(self, path: Path) -> str | None:
+    def record_end(self, path: Path, option: str) -> str | None:
         """Return when observation ended (ISO 8601), if the format says."""
 
     def read(self, unit: Unit) -> Iterator[Batch]:
-        """Read a unit in batches. Nothing in the data makes this raise: what cannot be used becomes a Fault."""
+        """Read a unit in batches. Nothing in the data makes this raise: what cannot be used becomes a Fault.
+
+        A source that knows when each subject's observation ended says so by rows of the code RECORD_END.
+        """
 
 
 def sources() -> dict[str, Source]:

@@ -61,7 +61,7 @@ def holds_lines(path: Path) -> bool:
     return more
 
 
-def plan(source: str, files: list[Path]) -> list[Unit]:
+def plan(source: str, files: list[Path], anchor: str) -> list[Unit]:
     """Divide files into units: small ones together in order, large NDJSON cut into byte ranges."""
     units: list[Unit] = []
     spans: list[Span] = []
@@ -70,7 +70,7 @@ def plan(source: str, files: list[Path]) -> list[Unit]:
     def close() -> None:
         nonlocal spans, size
         if spans:
-            units.append(Unit(source, tuple(spans), size))
+            units.append(Unit(source, tuple(spans), size, anchor))
         spans, size = [], 0
 
     for path in files:
@@ -80,7 +80,7 @@ def plan(source: str, files: list[Path]) -> list[Unit]:
         if total > UNIT_BYTES and path.suffix != ".gz" and holds_lines(path):
             starts = range(0, total, UNIT_BYTES)
             ranges = [Span(str(path), start, min(start + UNIT_BYTES, total)) for start in starts]
-            units.extend(Unit(source, (span,), span.stop - span.start) for span in ranges)
+            units.extend(Unit(source, (span,), span.stop - span.start, anchor) for span in ranges)
         else:
             spans.append(Span(str(path)))
             size += total

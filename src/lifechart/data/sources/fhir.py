@@ -231,15 +231,15 @@ class Fhir:
                 return True
         return False
 
-    def files(self, path: Path) -> list[Path]:
+    def files(self, path: Path, option: str = "") -> list[Path]:
         """Return the JSON and NDJSON files, sorted."""
         return documents.find_files(path)
 
-    def units(self, path: Path) -> list[Unit]:
+    def units(self, path: Path, option: str = "") -> list[Unit]:
         """Divide the files into units of about 64 MB; large NDJSON is cut between lines."""
-        return documents.plan(self.name, self.files(path))
+        return documents.plan(self.name, self.files(path), anchor="Patient")
 
-    def record_end(self, path: Path) -> str | None:
+    def record_end(self, path: Path, option: str = "") -> str | None:
         """Return the transactionTime of a Bulk Data manifest that lies with the files."""
         found: list[str] = []
         for file in self.files(path):

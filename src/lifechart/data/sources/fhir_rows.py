@@ -254,7 +254,7 @@ def _observation_time(rows: Rows, r: Resource) -> tuple[int | None, str | None]:
 def _encounter_link(rows: Rows, r: Resource, element: str) -> str | None:
     found = _walk(r, element.split("."))
     reference = found.get("reference") if isinstance(found, dict) else None
-    return tail(reference, rows.aliases) if reference else None
+    return f"Encounter/{tail(reference, rows.aliases)}" if reference else None
 
 
 def encounter(rows: Rows, r: Resource) -> str | None:
@@ -314,7 +314,7 @@ def medication(rows: Rows, r: Resource) -> str | None:
     if not codings:
         raise Unusable("no code")
     coding = preferred(codings)
-    rows.linked[r["id"]] = (code_of(coding), coding.get("display") or "")
+    rows.linked[f"Medication/{r['id']}"] = (code_of(coding), coding.get("display") or "")
     return None
 
 
@@ -342,8 +342,8 @@ def mapped(type_: str, m: Mapped) -> Handler:
         words = _attached(_walk(r, m.notes.split("."), every=True)) if m.notes and rows.texts else None
         finish = _finish(rows, r, m, ends)
         for concept, text, medication_link in found:
-            source = medication_link or link
-            rows.rows.append((rows.position, number, identity, concept, time, None, None, text or words, source))
+            supplier = medication_link or link
+            rows.rows.append((rows.position, number, identity, concept, time, None, None, text or words, supplier))
             if finish is not None:
                 code, name, kind, _ = rows.table[concept]
                 ended = rows.fixed(f"{m.end_prefix}//{code}", name and f"End of: {name}", kind, type_)
@@ -400,7 +400,7 @@ def _drug(rows: Rows, r: Resource, type_: str, m: Mapped) -> tuple[int, str | No
     if concept is None:
         reference = r["medicationReference"]["reference"]
         if not reference.startswith("#"):
-            return rows.fixed(LINKED, None, m.kind, type_), None, tail(reference, rows.aliases)
+            return rows.fixed(LINKED, None, m.kind, type_), None, f"Medication/{tail(reference, rows.aliases)}"
         inside = (item for item in r.get("contained") or () if item.get("id") == reference[1:])
         concept = next(inside, {}).get("code") or {}
     return _coded(rows, concept, type_, m)
