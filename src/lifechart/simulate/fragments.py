@@ -18,7 +18,7 @@ import orjson
 import polars as pl
 
 from lifechart.codes.systems import URIS
-from lifechart.simulate.identities import hex_ids, table
+from lifechart.simulate.identities import hex_ids
 
 _UCUM = "http://unitsofmeasure.org"
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
@@ -160,7 +160,9 @@ def disposition(code: str, display: str) -> str:
 def diagnosis(row: dict[str, str]) -> dict[str, Any]:
     """Return the constant part of a Condition that is a diagnosis."""
     kind = "encounter-diagnosis" if row["chronic"] == "0" else "problem-list-item"
-    return _condition(kind, coding(("SNOMED", row["snomed"], row["display"]), ("ICD10CM", row["icd10cm"], row["display"])))
+    return _condition(
+        kind, coding(("SNOMED", row["snomed"], row["display"]), ("ICD10CM", row["icd10cm"], row["display"]))
+    )
 
 
 def symptom(row: dict[str, str]) -> dict[str, Any]:
@@ -238,7 +240,10 @@ def panel(row: dict[str, str]) -> dict[str, Any]:
 
 def drugs() -> pl.DataFrame:
     """Return key, constant, status: a course that ends by itself is completed, a lasting drug active."""
-    status = ['"status":"active",' if row["chronic"] == "1" else '"status":"completed",' for row in rows("medications").to_dicts()]
+    status = [
+        '"status":"active",' if row["chronic"] == "1" else '"status":"completed",'
+        for row in rows("medications").to_dicts()
+    ]
     return constants("medications", _drug).with_columns(status=pl.Series(status))
 
 

@@ -21,6 +21,11 @@ _MRN_RANGE, _LICENCE_RANGE = 10_000_000, 100_000_000
 _SSN_GROUPS, _SSN_SERIALS = 49, 9_999
 _SSN_RANGE = 101 * _SSN_GROUPS * _SSN_SERIALS
 
+_DRAWN = (
+    *("given", "middle", "family", "maiden", "suffix", "town", "zip", "street", "phone", "mail"),
+    *("contact", "relative", "relative-phone", "gp", "clinic"),
+)
+
 RELATIONS = {
     "female": (("spouse", "husband", "male"), ("child", "daughter", "female"), ("child", "son", "male")),
     "male": (("spouse", "wife", "female"), ("child", "daughter", "female"), ("child", "son", "male")),
@@ -65,7 +70,8 @@ def _mixed(bits: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return bits ^ (bits >> np.uint64(31))
+        mixed: np.ndarray = bits ^ (bits >> np.uint64(31))
+        return mixed
 
 
 def uniform(seed: int, numbers: np.ndarray, purpose: str) -> np.ndarray:
@@ -86,11 +92,7 @@ def identities(people: pl.DataFrame, seed: int, today: date) -> list[dict[str, A
     group below 50) and licence numbers are distinct between lives. Telephone numbers are of the 555-01xx range.
     """
     lives = people.get_column("life").to_numpy()
-    draw = {
-        purpose: uniform(seed, lives, purpose).tolist()
-        for purpose in ("given", "middle", "family", "maiden", "suffix", "town", "zip", "street", "contact", "language")
-        + ("phone", "mail", "gp", "clinic", "relative", "relative-phone")
-    }
+    draw = {purpose: uniform(seed, lives, purpose).tolist() for purpose in _DRAWN}
     rows = people.select("life", "sex", "ancestry", "birth").iter_rows()
     return [
         _identity(seed, life, sex, ancestry, birth.date(), today, {key: values[row] for key, values in draw.items()})
@@ -114,9 +116,10 @@ def _identity(
         "life": life,
         "given": given,
         "family": family,
-        "maiden": _pick(pool["family"], draw["maiden"] * 4) if sex == "female" and adult and draw["maiden"] < 0.25 else "",
+        "maiden": _pick(pool["family"], draw["maiden"] * 4)
+        if sex == "female" and adult and draw["maiden"] < 0.25
+        else "",
         "suffix": _pick(suffixes, draw["suffix"] / 0.04) if suffixes and draw["suffix"] < 0.04 else "",
-        "language": _weighted(group["languages"], draw["language"]),
         "relation": relation,
         "relation_word": word,
         "contact": f"{_pick(pool[contact_sex], draw['relative'])} {family}",
@@ -131,10 +134,11 @@ def _identity(
 def _address(draw: dict[str, float]) -> dict[str, str]:
     places = table("identity_places")
     town = _town(draw["town"])
-    street = f"{_pick(places['streets']['names'], draw['street'])} {_pick(places['streets']['kinds'], _again(draw['street']))}"
+    streets = places["streets"]
+    street = f"{_pick(streets['names'], draw['street'])} {_pick(streets['kinds'], _again(draw['street']))}"
     if draw["street"] % 0.1 < 0.005:
-        street = _pick(places["streets"]["whole"], _again(draw["street"]))
-    unit = _pick(places["streets"]["units"], _again(draw["zip"]) * 5) if _again(draw["zip"]) < 0.2 else ""
+        street = _pick(streets["whole"], _again(draw["street"]))
+    unit = _pick(streets["units"], _again(draw["zip"]) * 5) if _again(draw["zip"]) < 0.2 else ""
     return {
         "line": f"{int(1 + _again(draw['town']) ** 2 * 9_800)} {street}",
         "unit": unit,
@@ -168,7 +172,7 @@ def clinicians(seed: int) -> tuple[Clinician, ...]:
     staff = [row for row in table("identity_places")["staff"] for _ in range(row["count"])]
     numbers = np.arange(len(staff))
     names = table("identity_names")
-    ancestries = {"white": 55, "hispanic": 15, "asian": 18, "black": 10, "american_indian": 2}
+    ancestries: dict[str, float] = {"white": 55, "hispanic": 15, "asian": 18, "black": 10, "american_indian": 2}
     found = []
     for number, row in enumerate(staff):
         one = numbers[number : number + 1]

@@ -9,6 +9,7 @@ import polars as pl
 from lifechart.simulate import fragments as fr
 from lifechart.simulate.fragments import Scope, clock, encounter, lines, of_table, subject, text
 
+
 def encounters(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
     """Return an Encounter for each visit; one that is still going on at the export's date has no end."""
     found = of_table(events, "encounter", fr.classes())
@@ -16,7 +17,9 @@ def encounters(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
     over = pl.col("end") <= scope.now
     inpatient = pl.col("key") == "inpatient"
     died = pl.col("death").is_not_null() & (pl.col("death") <= pl.col("end"))
-    leaving = pl.when(died).then(pl.lit(fr.disposition("exp", "Expired"))).otherwise(pl.lit(fr.disposition("home", "Home")))
+    leaving = (
+        pl.when(died).then(pl.lit(fr.disposition("exp", "Expired"))).otherwise(pl.lit(fr.disposition("home", "Home")))
+    )
     closed = pl.concat_str([pl.lit(","), text("end", clock("end", scope.offset), comma="")])
     return lines(
         "Encounter",
@@ -140,7 +143,9 @@ def with_stops(events: pl.DataFrame) -> pl.DataFrame:
     """Return the events with a column `stop`: when a drug that was started was next stopped, if it was."""
     drugs = events.filter(pl.col("kind").is_in(["medication", "medication_stop"]))
     next_is_stop = pl.col("kind").shift(-1).over("life", "key") == "medication_stop"
-    stops = drugs.select("life", "number", stop=pl.when(next_is_stop).then(pl.col("time").shift(-1).over("life", "key")))
+    stops = drugs.select(
+        "life", "number", stop=pl.when(next_is_stop).then(pl.col("time").shift(-1).over("life", "key"))
+    )
     return events.join(stops, on=["life", "number"], how="left", maintain_order="left")
 
 
