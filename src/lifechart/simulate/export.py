@@ -76,10 +76,7 @@ def prepared(events: pl.DataFrame, people: pl.DataFrame, who: list[dict[str, Any
     """
     staff = directory.assign(scope.seed, people, who)
     frame = events.with_columns(number=pl.int_range(pl.len()).over("life"))
-    frame = frame.with_columns(
-        id=pl.Series(event_ids(scope.seed, frame), dtype=pl.String),
-        visit=pl.Series(encounter_ids(scope.seed, frame), dtype=pl.String),
-    )
+    frame = frame.with_columns(event_ids(scope.seed, frame), encounter_ids(scope.seed, frame))
     is_visit = pl.col("kind") == "encounter"
     # A visit's own resource is named as everything in it refers to it.
     frame = frame.with_columns(id=pl.when(is_visit).then("visit").otherwise("id"))

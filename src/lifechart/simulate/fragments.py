@@ -54,16 +54,18 @@ def rows(name: str) -> pl.DataFrame:
     return frame.with_columns(pl.all().fill_null("").str.strip_chars())
 
 
-def event_ids(seed: int, events: pl.DataFrame) -> list[str]:
+def event_ids(seed: int, events: pl.DataFrame, purpose: str = "event") -> pl.Series:
     """Return a resource id for each event (columns life, number)."""
     numbers = events.get_column("life").to_numpy().astype(np.int64) * _ENCOUNTER_STRIDE
-    return hex_ids(seed, numbers + events.get_column("number").to_numpy(), "event")
+    ids = hex_ids(seed, numbers + events.get_column("number").to_numpy(), purpose)
+    return pl.Series("id", ids, dtype=pl.String)
 
 
-def encounter_ids(seed: int, events: pl.DataFrame) -> list[str]:
+def encounter_ids(seed: int, events: pl.DataFrame) -> pl.Series:
     """Return the id of the Encounter that each event (columns life, encounter) belongs to."""
     numbers = events.get_column("life").to_numpy().astype(np.int64) * _ENCOUNTER_STRIDE
-    return hex_ids(seed, numbers + events.get_column("encounter").to_numpy(), "encounter")
+    ids = hex_ids(seed, numbers + events.get_column("encounter").to_numpy(), "encounter")
+    return pl.Series("visit", ids, dtype=pl.String)
 
 
 def clock(column: str, offset: str) -> pl.Expr:

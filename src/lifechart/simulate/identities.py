@@ -19,6 +19,7 @@ _MRN_STRIDE, _SSN_STRIDE, _LICENCE_STRIDE = 7_368_787, 15_485_863, 49_979_687
 """Primes that divide none of the ranges below, so that a multiple of one never repeats within its range."""
 _MRN_RANGE, _LICENCE_RANGE = 10_000_000, 100_000_000
 _SSN_GROUPS, _SSN_SERIALS = 49, 9_999
+_ADULT_DAYS, _ELDERLY_DAYS = 6_575, 21_915
 _SSN_RANGE = 101 * _SSN_GROUPS * _SSN_SERIALS
 
 _DRAWN = (
@@ -26,12 +27,12 @@ _DRAWN = (
     *("contact", "relative", "relative-phone", "gp", "clinic"),
 )
 
-RELATIONS = {
-    "female": (("spouse", "husband", "male"), ("child", "daughter", "female"), ("child", "son", "male")),
-    "male": (("spouse", "wife", "female"), ("child", "daughter", "female"), ("child", "son", "male")),
+RELATIVES = {
+    "parent": (("mother", "female"), ("father", "male")),
+    "partner": (("wife", "female"), ("husband", "male")),
+    "child": (("daughter", "female"), ("son", "male")),
 }
-"""Contact people of an adult, by the patient's sex: (role, word, the contact's sex)."""
-_PARENTS = (("parent", "mother", "female"), ("parent", "father", "male"))
+"""Role to the words for it, and the sex that each word means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,26 +110,38 @@ def _identity(
     given = [_pick(pool[sex], draw["given"])]
     if draw["middle"] < 0.7:
         given.append(_pick(pool[sex], _again(draw["middle"])))
-    adult = (today - born).days > 6_574
+    age_days = (today - born).days
     suffixes = table("identity_names")["suffixes"].get(sex, [])
-    relation, word, contact_sex = _pick(RELATIONS[sex] if adult else _PARENTS, draw["contact"])
+    relatives = {role: _relative(role, sex, pool, family, draw) for role in RELATIVES}
+    role = "parent" if age_days < _ADULT_DAYS else "child" if age_days > _ELDERLY_DAYS else "partner"
     return {
         "life": life,
         "given": given,
         "family": family,
-        "maiden": _pick(pool["family"], draw["maiden"] * 4)
-        if sex == "female" and adult and draw["maiden"] < 0.25
-        else "",
+        "maiden": _pick(pool["family"], draw["maiden"] * 4) if _has_maiden(sex, age_days, draw["maiden"]) else "",
         "suffix": _pick(suffixes, draw["suffix"] / 0.04) if suffixes and draw["suffix"] < 0.04 else "",
-        "relation": relation,
-        "relation_word": word,
-        "contact": f"{_pick(pool[contact_sex], draw['relative'])} {family}",
+        "relatives": relatives,
+        "relation_word": relatives[role][0],
+        "contact": relatives[role][1],
         "contact_phone": _phone(_town(draw["town"])["area"], draw["relative-phone"]),
         "gp": draw["gp"],
         "clinic": draw["clinic"],
         **_address(draw),
         **_numbers(seed, life, given[0], family, draw),
     }
+
+
+def _relative(role: str, sex: str, pool: dict[str, Any], family: str, draw: dict[str, float]) -> tuple[str, str]:
+    words = RELATIVES[role]
+    word, relative_sex = words[sex == "female"] if role == "partner" else _pick(words, draw["contact"])
+    # Relatives share the family name three times in four.
+    shared = family if draw["contact"] % 0.1 < 0.075 else _pick(pool["family"], _again(draw["contact"]))
+    # The role's length sets the three relatives' given names apart without another draw.
+    return word, f"{_pick(pool[relative_sex], _again(draw['relative'] + len(role) / 10))} {shared}"
+
+
+def _has_maiden(sex: str, age_days: int, draw: float) -> bool:
+    return sex == "female" and age_days > _ADULT_DAYS and draw < 0.25
 
 
 def _address(draw: dict[str, float]) -> dict[str, str]:

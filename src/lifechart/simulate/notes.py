@@ -201,7 +201,13 @@ def _said(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 @cache
 def _words(name: str) -> dict[str, str]:
-    return {row["key"]: _mid_sentence(row["display"]) for row in rows(name).to_dicts()}
+    """Return key to words for a row of a table, as they stand within a sentence."""
+    if name == "immunizations":
+        return {row["key"]: row["display"] for row in rows(name).to_dicts()}
+    found = {row["key"]: _mid_sentence(row["display"]) for row in rows(name).to_dicts()}
+    if name == "allergies":
+        return {key: words.removeprefix("allergy to ").removesuffix(" allergy") for key, words in found.items()}
+    return found
 
 
 @cache

@@ -97,14 +97,14 @@ def reports(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
     results = of_table(events, "observation", fr.measurements()).filter(pl.col("category") == "laboratory")
     one = pl.concat_str([pl.lit('{"reference":"Observation/'), pl.col("id"), pl.lit('"}')])
     grouped = results.group_by("life", "encounter", "time", "panel", maintain_order=True).agg(
-        pl.col("id", "patient", "visit").first(), many=pl.len(), parts=one.str.join(",")
+        pl.col("number", "patient", "visit").first(), many=pl.len(), parts=one.str.join(",")
     )
     panels = fr.constants("panels", fr.panel)
     found = grouped.filter(pl.col("many") > 1).join(panels, left_on="panel", right_on="key", maintain_order="left")
+    found = found.with_columns(fr.event_ids(scope.seed, found, "report"))
     when = clock("time", scope.offset)
     return lines(
         "DiagnosticReport",
-        # A report is named after its first result; ids need only differ within a resource type.
         found,
         pl.col("constant"),
         subject(),

@@ -18,7 +18,7 @@ _SEASONS = ("winter", "spring", "summer", "autumn")
 _PRONOUNS = {"female": ("she", "her", "her"), "male": ("he", "his", "him")}
 _GROWN = {"female": "woman", "male": "man"}
 _YOUNG = {"female": "girl", "male": "boy"}
-_ADULT_YEARS = 18
+_ADULT_YEARS, _ELDERLY_YEARS = 18, 60
 _SHOWN = 10
 """At most so many problems or drugs are listed in a note, the latest."""
 
@@ -66,7 +66,7 @@ class Visit:
         for name in row["stopped"] or ():
             person.drugs.pop(name, None)
         for name in row["new_allergies"] or ():
-            person.allergies.setdefault(name.removeprefix("allergy to "))
+            person.allergies.setdefault(name)
         person.last_seen, person.last_doctor = self.time, self.doctor.family
 
 
@@ -113,7 +113,7 @@ def _apostrophe(day: datetime) -> str:
     return f"{_MONTHS[day.month - 1][:3]} '{day.year % 100:02d}"
 
 
-def _relative(visit: Visit) -> str:
+def _long_ago(visit: Visit) -> str:
     seen = visit.person.last_seen
     if seen is None:
         return ""
@@ -123,6 +123,12 @@ def _relative(visit: Visit) -> str:
     return (
         f"last {_MONTHS[seen.month - 1]}" if days < 365 else f"in the {_SEASONS[seen.month % 12 // 3]} of {seen.year}"
     )
+
+
+def _relative(visit: Visit) -> tuple[str, str]:
+    role = "parent" if visit.years < _ADULT_YEARS else "child" if visit.years > _ELDERLY_YEARS else "partner"
+    relative: tuple[str, str] = visit.person.who["relatives"][role]
+    return relative
 
 
 def _noun(visit: Visit) -> str:
@@ -159,10 +165,10 @@ SLOTS: dict[str, Slot] = {
     "url": _who("url"),
     "phone_us": lambda visit: _bare(visit.person.who["phone"]),
     "phone_plus": lambda visit: "+1 " + visit.person.who["phone"].replace("-", " "),
-    "contact": _who("contact"),
-    "contact_given": lambda visit: visit.person.who["contact"].removesuffix(f" {visit.person.family}"),
+    "contact": lambda visit: _relative(visit)[1],
+    "contact_given": lambda visit: _relative(visit)[1].split(" ")[0],
     "contact_phone": _who("contact_phone"),
-    "relation": _who("relation_word"),
+    "relation": lambda visit: _relative(visit)[0],
     "he": lambda visit: _PRONOUNS[visit.person.sex][0],
     "his": lambda visit: _PRONOUNS[visit.person.sex][1],
     "him": lambda visit: _PRONOUNS[visit.person.sex][2],
@@ -183,7 +189,7 @@ SLOTS: dict[str, Slot] = {
     "last_seen_month": _last(_month),
     "last_seen_short": _last(_short),
     "last_seen_apostrophe": _last(_apostrophe),
-    "last_seen_relative": _relative,
+    "last_seen_relative": _long_ago,
     "last_doctor": lambda visit: visit.person.last_doctor,
     "facility": lambda visit: places()[visit.row["place_number"]]["name"],
     "facility_upper": lambda visit: places()[visit.row["place_number"]]["name"].upper(),
