@@ -1,4 +1,4 @@
-"""A made-up truth in the simulator's schema: events drawn from the tables without medicine, to test the export alone."""
+"""A made-up truth in the simulator's schema: events drawn from the tables without medicine, for the export alone."""
 
 from datetime import date, datetime
 from pathlib import Path
