@@ -99,7 +99,7 @@ def reports(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
     grouped = results.group_by("life", "encounter", "time", "panel", maintain_order=True).agg(
         pl.col("number", "patient", "visit").first(), many=pl.len(), parts=one.str.join(",")
     )
-    panels = fr.constants("panels", fr.panel)
+    panels = fr.constants("report_panels", fr.panel)
     found = grouped.filter(pl.col("many") > 1).join(panels, left_on="panel", right_on="key", maintain_order="left")
     found = found.with_columns(fr.event_ids(scope.seed, found, "report"))
     when = clock("time", scope.offset)
