@@ -59,7 +59,7 @@ def _people(rng: np.random.Generator, lives: int, seed: int) -> pl.DataFrame:
             pl.col("birth") + pl.duration(minutes=pl.Series(rng.integers(1, 9_000_000, lives)))
         ),
         sex=pl.Series(rng.choice(["female", "male"], lives)),
-        ancestry=pl.Series(rng.choice(["white", "black", "hispanic", "asian"], lives)),
+        ancestry=pl.Series(rng.choice(rows("ancestries")["key"].to_list(), lives)),
         language=pl.Series(rng.choice(["en", "es"], lives)),
     ).with_columns(death=pl.when(pl.col("death") < datetime(2026, 1, 1)).then("death"))
 

@@ -225,7 +225,7 @@ def test_the_page_lists_patients_with_a_link_to_each(client: Client, hospital: P
     assert f"/patients/{first[59]['id']}" in client.get("/?page=2").text
     one = client.get("/", params={"search": rows[0]["identifier"][0]["value"]}).text
     assert rows[0]["id"] in one
-    assert "1 patient, page 1 of 1" in one
+    assert "1 patient, page 1 of 1." in one
     assert "<b>" not in client.get("/", params={"search": '"><b>'}).text
     assert "No patient matches" in client.get("/", params={"search": "Nobodysuch"}).text
 

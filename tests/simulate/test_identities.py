@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifechart.simulate.fragments import rows
 from lifechart.simulate.identities import clinicians, hex_ids, identities, table, uniform
 
 TODAY = date(2026, 1, 1)
@@ -80,10 +81,9 @@ def test_names_are_as_varied_as_a_waiting_room() -> None:
     assert len(set(names)) > 4_000
 
 
-@pytest.mark.parametrize("ancestry", [*table("identity_names")["ancestry"]])
+@pytest.mark.parametrize("ancestry", rows("ancestries")["key"].to_list())
 def test_every_ancestry_has_names_to_give(ancestry: str) -> None:
-    group = table("identity_names")["ancestry"][ancestry]
-    for pool in group["pools"]:
+    for pool in table("identity_names")["ancestry"][ancestry]:
         names = table("identity_names")["pools"][pool]
         assert all(len(set(names[part])) >= 15 for part in ("female", "male", "family"))
 

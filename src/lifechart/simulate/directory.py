@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import orjson
 import polars as pl
 
-from lifechart.simulate.fragments import Scope, category
+from lifechart.simulate.fragments import Scope, category, rows
 from lifechart.simulate.identities import Clinician, clinicians, hex_ids, scramble, table
 
 _US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition"
 _OMB = "urn:oid:2.16.840.1.113883.6.238"
 _IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
+_RACE_AND_ETHNICITY = {
+    "1002-5": "American Indian or Alaska Native",
+    "2028-9": "Asian",
+    "2054-5": "Black or African American",
+    "2076-8": "Native Hawaiian or Other Pacific Islander",
+    "2106-3": "White",
+    "2131-1": "Other Race",
+    "2135-2": "Hispanic or Latino",
+    "2186-5": "Not Hispanic or Latino",
+}
+"""CDC race and ethnicity codes and what they are called."""
 _ADMINISTRATIVE = {"female": ("female", "F"), "male": ("male", "M")}
 
 
@@ -24,7 +36,7 @@ def resources(scope: Scope) -> dict[str, pl.Series]:
     locations = [_location(scope.seed, number, site) for number, site in enumerate(sites)]
     staff = [_practitioner(scope.seed, clinician) for clinician in clinicians(scope.seed)]
     listed = {"Organization": organizations, "Location": locations, "Practitioner": staff}
-    return {name: pl.Series([orjson.dumps(row).decode() + "\n" for row in rows]) for name, rows in listed.items()}
+    return {name: pl.Series([orjson.dumps(row).decode() + "\n" for row in made]) for name, made in listed.items()}
 
 
 def places() -> list[dict[str, str]]:
@@ -95,7 +107,7 @@ def patients(people: pl.DataFrame, who: list[dict[str, Any]], scope: Scope) -> l
 
 def _patient(row: dict[str, Any], one: dict[str, Any], doctor: str, organization: str, scope: Scope) -> dict[str, Any]:
     gender, birth_sex = _ADMINISTRATIVE[row["sex"]]
-    group = table("identity_names")["ancestry"][row["ancestry"]]
+    race, ethnicity = _groups()[row["ancestry"]]
     name = {"use": "official", "family": one["family"], "given": one["given"]}
     names = [name | ({"suffix": [one["suffix"]]} if one["suffix"] else {})]
     if one["maiden"]:
@@ -105,8 +117,8 @@ def _patient(row: dict[str, Any], one: dict[str, Any], doctor: str, organization
         "resourceType": "Patient",
         "id": row["patient_id"],
         "extension": [
-            _omb("race", *group["race"]),
-            _omb("ethnicity", *group["ethnicity"]),
+            _omb("race", race),
+            _omb("ethnicity", ethnicity),
             {"url": f"{_US_CORE}/us-core-birthsex", "valueCode": birth_sex},
         ],
         "identifier": _identifiers(one),
@@ -164,7 +176,14 @@ def _address(one: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _omb(name: str, code: str, display: str) -> dict[str, Any]:
+@cache
+def _groups() -> dict[str, tuple[str, str]]:
+    listed = rows("ancestries").select("key", "race", "ethnicity").iter_rows()
+    return {key: (race, ethnicity) for key, race, ethnicity in listed}
+
+
+def _omb(name: str, code: str) -> dict[str, Any]:
+    display = _RACE_AND_ETHNICITY[code]
     coded = {"url": "ombCategory", "valueCoding": {"system": _OMB, "code": code, "display": display}}
     return {"url": f"{_US_CORE}/us-core-{name}", "extension": [coded, {"url": "text", "valueString": display}]}
 

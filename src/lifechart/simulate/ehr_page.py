@@ -25,6 +25,7 @@ a:focus, input:focus, button:focus { outline: 3px solid #ffb81c; outline-offset:
 input, button { font: inherit; padding: .5rem; border: 2px solid #4c6272; border-radius: 0; }
 button { background: #005eb8; border-color: #005eb8; color: #fff; padding: .5rem 1rem; }
 .scroll { overflow-x: auto; }
+.date { white-space: nowrap; }
 .hint { color: #4c6272; }
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -63,7 +64,7 @@ def patients(request: Request, records: Records, chart_url: str) -> HTMLResponse
 <div class="scroll" tabindex="0" role="region" aria-label="Patients">
 <table>
 <thead><tr><th scope="col">Name</th><th scope="col">Born</th><th scope="col">Sex</th>
-<th scope="col">Record number</th><th scope="col">Entries</th><th scope="col">Chart</th></tr></thead>
+<th scope="col">Record number</th><th scope="col">Entries</th></tr></thead>
 <tbody>
 {rows}
 </tbody>
@@ -81,7 +82,7 @@ def patients(request: Request, records: Records, chart_url: str) -> HTMLResponse
 def _summary(count: int, number: int, last: int) -> str:
     if not count:
         return "No patient matches."
-    return f"{count:,} {'patient' if count == 1 else 'patients'}, page {number} of {last}"
+    return f"{count:,} {'patient' if count == 1 else 'patients'}, page {number} of {last}. A name opens the chart in Lifechart."
 
 
 def _row(known: Known, entries: int, chart_url: str) -> str:
@@ -90,9 +91,9 @@ def _row(known: Known, entries: int, chart_url: str) -> str:
     name = escape(known.title)
     died = " (deceased)" if known.deceased else ""
     return (
-        f'<tr><th scope="row">{name}{died}</th><td>{escape(known.birth_date)}</td>'
-        f"<td>{escape(known.gender.capitalize())}</td><td>{escape(record)}</td><td>{entries}</td>"
-        f'<td><a href="{escape(link)}" aria-label="Open {name} in Lifechart">Open in Lifechart</a></td></tr>'
+        f'<tr><th scope="row"><a href="{escape(link)}">{name}</a>{died}</th>'
+        f'<td class="date">{escape(known.birth_date)}</td><td>{escape(known.gender.capitalize())}</td>'
+        f"<td>{escape(record)}</td><td>{entries}</td></tr>"
     )
 
 

@@ -104,8 +104,7 @@ def identities(people: pl.DataFrame, seed: int, today: date) -> list[dict[str, A
 def _identity(
     seed: int, life: int, sex: str, ancestry: str, born: date, today: date, draw: dict[str, float]
 ) -> dict[str, Any]:
-    group = table("identity_names")["ancestry"][ancestry]
-    pool = table("identity_names")["pools"][_weighted(group["pools"], _again(draw["given"]))]
+    pool = _pool(ancestry, _again(draw["given"]))
     family = _pick(pool["family"], draw["family"])
     given = [_pick(pool[sex], draw["given"])]
     if draw["middle"] < 0.7:
@@ -184,13 +183,12 @@ def clinicians(seed: int) -> tuple[Clinician, ...]:
     """Return the hospital's staff, grouped by specialty in the order of the table."""
     staff = [row for row in table("identity_places")["staff"] for _ in range(row["count"])]
     numbers = np.arange(len(staff))
-    names = table("identity_names")
-    ancestries: dict[str, float] = {"white": 55, "hispanic": 15, "asian": 18, "black": 10, "american_indian": 2}
+    ancestries: dict[str, float] = {"european": 55, "hispanic": 15, "asian": 18, "african": 10, "other": 2}
     found = []
     for number, row in enumerate(staff):
         one = numbers[number : number + 1]
         which, first, last = (float(uniform(seed, one, f"staff {part}")[0]) for part in ("group", "given", "family"))
-        pool = names["pools"][_weighted(names["ancestry"][_weighted(ancestries, which)]["pools"], _again(which))]
+        pool = _pool(_weighted(ancestries, which), _again(which))
         given = _pick(pool["female" if _again(first) < 0.5 else "male"], first)
         # A real National Provider Identifier begins with 1 or 2, so one that begins with 9 is nobody's.
         npi = f"9{number:03d}{int(_again(last) * 1e6):06d}"
@@ -198,6 +196,12 @@ def clinicians(seed: int) -> tuple[Clinician, ...]:
             Clinician(number, given, _pick(pool["family"], last), row["specialty"], row["title"], row["taxonomy"], npi)
         )
     return tuple(found)
+
+
+def _pool(ancestry: str, draw: float) -> dict[str, Any]:
+    names = table("identity_names")
+    pool: dict[str, Any] = names["pools"][_weighted(names["ancestry"][ancestry], draw)]
+    return pool
 
 
 def _town(draw: float) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from lifechart.simulate.fragments import Scope, clock, encounter, lines, of_tabl
 
 def encounters(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
     """Return an Encounter for each visit; one that is still going on at the export's date has no end."""
-    found = of_table(events, "encounter", fr.classes())
-    found = found.join(fr.reasons(), left_on="detail", right_on="key", how="left", maintain_order="left")
+    found = _with_reasons(of_table(events, "encounter", fr.classes()))
     over = pl.col("end") <= scope.now
     inpatient = pl.col("key") == "inpatient"
     died = pl.col("death").is_not_null() & (pl.col("death") <= pl.col("end"))
@@ -32,7 +31,7 @@ def encounters(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
         text("start", clock("time", scope.offset), comma=""),
         pl.when(over).then(closed).otherwise(pl.lit("")),
         "},",
-        pl.col("reason").fill_null(""),
+        pl.col("reason"),
         pl.when(over & inpatient).then(leaving).otherwise(pl.lit("")),
         pl.concat_str([pl.lit('"location":[{"location":{"reference":"Location/'), pl.col("place")]),
         '"}}],"serviceProvider":{"reference":"Organization/',
@@ -117,7 +116,7 @@ def reports(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
 
 def medications(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
     """Return a MedicationRequest for each drug that was started, with the day it was stopped if it was."""
-    drugs = of_table(with_stops(events), "medication", fr.drugs())
+    drugs = _with_reasons(of_table(with_stops(events), "medication", fr.drugs()))
     ended = pl.col("stop").is_not_null()
     bounds = [
         pl.lit('"dosageInstruction":[{"timing":{"repeat":{"boundsPeriod":{'),
@@ -135,8 +134,15 @@ def medications(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
         subject(),
         encounter(),
         text("authoredOn", clock("time", scope.offset)),
+        pl.col("reason"),
         pl.concat_str(bounds),
     )
+
+
+def _with_reasons(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the events with a column `reason`: the diagnosis, symptom or procedure that `detail` names, if any."""
+    found = events.join(fr.reasons(), left_on="detail", right_on="key", how="left", maintain_order="left")
+    return found.with_columns(pl.col("reason").fill_null(""))
 
 
 def with_stops(events: pl.DataFrame) -> pl.DataFrame:
@@ -153,10 +159,11 @@ def procedures(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
     """Return a Procedure for each one that was done."""
     return lines(
         "Procedure",
-        of_table(events, "procedure", fr.constants("procedures", fr.procedure)),
+        _with_reasons(of_table(events, "procedure", fr.constants("procedures", fr.procedure))),
         pl.col("constant"),
         subject(),
         encounter(),
+        pl.col("reason"),
         text("performedDateTime", clock("time", scope.offset), comma=""),
     )
 
