@@ -72,7 +72,7 @@ def _encounters(rng: np.random.Generator, people: pl.DataFrame, visits: int) -> 
     part = pl.Series(rng.random(frame.height))
     frame = frame.with_columns(time=(pl.col("birth") + (last - pl.col("birth")) * part).dt.truncate("1m"))
     key = pl.Series(rng.choice(["ambulatory", "emergency", "inpatient"], frame.height, p=[0.85, 0.1, 0.05]))
-    reasons = ["routine", "follow_up", *rows("symptoms")["key"], *rows("conditions")["key"], "influenza"]
+    reasons = ["routine", "follow_up", "admission", "vaccination", *rows("symptoms")["key"], *rows("conditions")["key"]]
     frame = (
         frame.sort("life", "time")
         .with_columns(key=key)

@@ -189,16 +189,6 @@ def test_nobody_leaves_after_death_or_after_the_export(hospital: Path) -> None:
             assert (code == "exp") == (end == died[of(row)])
 
 
-def test_a_vaccine_is_not_given_as_the_disease_of_its_name(tmp_path: Path) -> None:
-    truth = small_truth.write(tmp_path / "truth", lives=3)
-    events = pl.read_parquet(truth / "events.parquet")
-    visit = events.filter(pl.col("kind") == "encounter").head(1).with_columns(detail=pl.lit("influenza"))
-    shot = visit.with_columns(kind=pl.lit("immunization"), key=pl.lit("influenza"), detail=pl.lit(""))
-    pl.concat([visit, shot]).write_parquet(truth / "events.parquet")
-    export(truth, tmp_path)
-    assert "reasonCode" not in lines(tmp_path, "Encounter")[0]
-
-
 def test_the_manifest_counts_what_is_there(hospital: Path) -> None:
     manifest = orjson.loads((hospital / "fhir/export.json").read_bytes())
     assert manifest["transactionTime"] == "2026-01-01T00:00:00-07:00"

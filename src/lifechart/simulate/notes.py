@@ -65,7 +65,7 @@ def notes(
 
     A gold line is {"document": id, "patient": id, "spans": [[start, end, class, text], …]}.
     """
-    visits = _visits(events)
+    visits = _visits(events, scope)
     lives = visits.get_column("life").to_numpy().astype(np.int64)
     numbers = lives * _STRIDE + visits.get_column("encounter").to_numpy()
     ids = hex_ids(scope.seed, numbers, "document")
@@ -145,7 +145,7 @@ def _compiled(phrase: str) -> tuple[tuple[str, Slot | None, str], ...]:
     return (*runs, (literals[-1], None, ""))
 
 
-def _visits(events: pl.DataFrame) -> pl.DataFrame:
+def _visits(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
     """Return the encounters, with what happened at each of them as words (null: nothing of that sort)."""
     visits = events.filter(pl.col("kind") == "encounter").select(
         "life",
@@ -158,8 +158,10 @@ def _visits(events: pl.DataFrame) -> pl.DataFrame:
         "doctor_number",
         "place_number",
         "organization",
+        "death",
         setting="key",
-        reason=pl.col("detail").replace(_reasons()),
+        over=pl.col("end") <= scope.now,
+        reason=pl.col("detail").replace_strict(_reasons()),
     )
     for name, said in _said(events).items():
         # Someone can have one complaint twice in a visit's list, but says it once.
@@ -186,6 +188,9 @@ def _said(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
         )
         for name, (kind, names) in lists.items()
     }
+    chronic = rows("medications").filter(pl.col("chronic") == "1").get_column("key").replace(_words("medications"))
+    # A course that ends by itself is prescribed, but is not on the list of what someone takes a year later.
+    found["lasting"] = found["started"].filter(pl.col("said").is_in(chronic.implode()))
     measured = inside.filter(pl.col("kind") == "observation").join(_measured_words(), on="key", maintain_order="left")
     low, high = pl.col("value") < pl.col("low"), pl.col("value") > pl.col("high")
     flag = pl.when(high).then(pl.lit(" (high)")).when(low).then(pl.lit(" (low)")).otherwise(pl.lit(""))
@@ -213,7 +218,7 @@ def _words(name: str) -> dict[str, str]:
 @cache
 def _reasons() -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in ("allergies", "immunizations", "procedures", "symptoms", "conditions"):
+    for name in ("allergies", "procedures", "symptoms", "conditions"):
         found |= _words(name)
     found |= table("note_phrases")["reasons"]
     return found
@@ -248,7 +253,7 @@ def _mid_sentence(display: str) -> str:
 def _document(row: dict[str, Any], document: str, text: str, scope: Scope) -> bytes:
     head, author, custodian, content, context = _document_parts(row["setting"])
     data = binascii.b2a_base64(text.encode(), newline=False)
-    moment = row["end"] if row["end"] <= scope.now else row["time"]
+    moment = row["end"] if row["over"] else row["time"]
     date = f"{moment.isoformat(timespec='seconds')}{scope.offset}"
     return b"".join(
         (
