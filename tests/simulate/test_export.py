@@ -13,7 +13,7 @@ from lifechart.core.durable import tree_digests
 from lifechart.core.errors import InputError
 from lifechart.simulate import export as export_module
 from lifechart.simulate.export import export
-from lifechart.simulate.fragments import rows
+from lifechart.simulate.tables import rows
 from tests.simulate import small_truth
 
 TYPES = (
@@ -53,7 +53,7 @@ def of(row: dict, element: str = "subject") -> str:
 def expected(truth: Path) -> Counter[Event]:
     events = pl.read_parquet(truth / "events.parquet")
     people = pl.read_parquet(truth / "people.parquet").select("life", "patient_id")
-    codes = {kind: dict(rows(name).select("key", column).iter_rows()) for kind, (name, column) in CODES.items()}
+    codes = {kind: {row["key"]: row[column] for row in rows(name)} for kind, (name, column) in CODES.items()}
     found: Counter[Event] = Counter()
     for row in events.join(people, on="life").iter_rows(named=True):
         kind, key = row["kind"], row["key"]
@@ -97,7 +97,7 @@ def exported(hospital: Path) -> Counter[Event]:
 def number(part: dict) -> float:
     if "valueQuantity" in part:
         return float(pl.Series([part["valueQuantity"]["value"]], dtype=pl.Float32)[0])
-    answers = rows("observations").filter(pl.col("loinc") == code_of(part["code"]))["values"][0].split(";")
+    answers = next(row["values"] for row in rows("observations") if row["loinc"] == code_of(part["code"])).split(";")
     return float([answer.split("=")[1] for answer in answers].index(code_of(part["valueCodeableConcept"])))
 
 

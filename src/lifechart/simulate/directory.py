@@ -9,8 +9,9 @@ import numpy as np
 import orjson
 import polars as pl
 
-from lifechart.simulate.fragments import Scope, category, rows
+from lifechart.simulate.fragments import Scope, category
 from lifechart.simulate.identities import Clinician, clinicians, hex_ids, scramble, table
+from lifechart.simulate.tables import rows
 
 _US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition"
 _OMB = "urn:oid:2.16.840.1.113883.6.238"
@@ -26,6 +27,12 @@ _RACE_AND_ETHNICITY = {
     "2186-5": "Not Hispanic or Latino",
 }
 """CDC race and ethnicity codes and what they are called."""
+_MADE_UP = {
+    "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason",
+    "code": "HTEST",
+    "display": "test health data",
+}
+"""The security label that tells a made-up record from a real one."""
 _ADMINISTRATIVE = {"female": ("female", "F"), "male": ("male", "M")}
 
 
@@ -116,6 +123,7 @@ def _patient(row: dict[str, Any], one: dict[str, Any], doctor: str, organization
     return {
         "resourceType": "Patient",
         "id": row["patient_id"],
+        "meta": {"security": [_MADE_UP]},
         "extension": [
             _omb("race", race),
             _omb("ethnicity", ethnicity),
@@ -178,8 +186,7 @@ def _address(one: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _groups() -> dict[str, tuple[str, str]]:
-    listed = rows("ancestries").select("key", "race", "ethnicity").iter_rows()
-    return {key: (race, ethnicity) for key, race, ethnicity in listed}
+    return {row["key"]: (row["race"], row["ethnicity"]) for row in rows("ancestries")}
 
 
 def _omb(name: str, code: str) -> dict[str, Any]:

@@ -17,8 +17,9 @@ import orjson
 import polars as pl
 
 from lifechart.simulate.directory import assign, places
-from lifechart.simulate.fragments import Scope, measurements, piece, rows
+from lifechart.simulate.fragments import Scope, measurements, piece
 from lifechart.simulate.identities import clinicians, hex_ids, scramble, table
+from lifechart.simulate.tables import rows
 from lifechart.simulate.visit import SLOTS, Person, Slot, Visit
 
 CLASSES = (
@@ -188,9 +189,9 @@ def _said(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
         )
         for name, (kind, names) in lists.items()
     }
-    chronic = rows("medications").filter(pl.col("chronic") == "1").get_column("key").replace(_words("medications"))
+    lasting = [_words("medications")[row["key"]] for row in rows("medications") if row["chronic"] == "1"]
     # A course that ends by itself is prescribed, but is not on the list of what someone takes a year later.
-    found["lasting"] = found["started"].filter(pl.col("said").is_in(chronic.implode()))
+    found["lasting"] = found["started"].filter(pl.col("said").is_in(lasting))
     measured = inside.filter(pl.col("kind") == "observation").join(_measured_words(), on="key", maintain_order="left")
     low, high = pl.col("value") < pl.col("low"), pl.col("value") > pl.col("high")
     flag = pl.when(high).then(pl.lit(" (high)")).when(low).then(pl.lit(" (low)")).otherwise(pl.lit(""))
@@ -208,8 +209,8 @@ def _said(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
 def _words(name: str) -> dict[str, str]:
     """Return key to words for a row of a table, as they stand within a sentence."""
     if name == "immunizations":
-        return {row["key"]: row["display"] for row in rows(name).to_dicts()}
-    found = {row["key"]: _mid_sentence(row["display"]) for row in rows(name).to_dicts()}
+        return {row["key"]: row["display"] for row in rows(name)}
+    found = {row["key"]: _mid_sentence(row["display"]) for row in rows(name)}
     if name == "allergies":
         return {key: words.removeprefix("allergy to ").removesuffix(" allergy") for key, words in found.items()}
     return found
@@ -227,7 +228,7 @@ def _reasons() -> dict[str, str]:
 @cache
 def _measured_words() -> pl.DataFrame:
     phrases = table("note_phrases")
-    listed = rows("observations").to_dicts()
+    listed = rows("observations")
     units = [phrases["units"].get(row["unit"], row["unit"]) for row in listed]
     answers = [
         [_mid_sentence(answer.split("=")[2]) for answer in row["values"].split(";")] if row["values"] else None
