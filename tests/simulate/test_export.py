@@ -229,6 +229,16 @@ def test_a_visit_that_is_not_over_has_no_end(tmp_path: Path) -> None:
     assert lines(tmp_path, "DocumentReference")[0]["date"] == row["period"]["start"]
 
 
+def test_what_happened_outside_an_encounter_is_kept(tmp_path: Path) -> None:
+    truth = small_truth.write(tmp_path / "truth", lives=5)
+    events = pl.read_parquet(truth / "events.parquet").with_columns(encounter=pl.lit(-1, pl.Int32))
+    events.filter(pl.col("kind") != "encounter").write_parquet(truth / "events.parquet")
+    export(truth, tmp_path)
+    assert exported(tmp_path) == expected(truth)
+    assert all("encounter" not in row and "requester" not in row for row in lines(tmp_path, "MedicationRequest"))
+    assert not lines(tmp_path, "DocumentReference")
+
+
 def test_a_folder_without_truth_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"truth.*readable truth\.json"):
         export(tmp_path, tmp_path)

@@ -67,37 +67,26 @@ def assign(seed: int, people: pl.DataFrame, who: list[dict[str, Any]]) -> pl.Dat
 def staffed(events: pl.DataFrame, staff: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Return the events with who saw the patient and where: doctor_number, place_number, doctor, place, organization.
 
-    Their own practitioner sees people in the clinic; the hospital has whoever is on duty.
+    Their own practitioner sees people in the clinic; the hospital has whoever is on duty. Null outside an encounter.
     """
     team = clinicians(seed)
-    duty = {
-        name: [c.number for c in team if c.specialty == name] for name in ("emergency medicine", "hospital medicine")
-    }
-    numbers = events.get_column("life").to_numpy().astype(np.int64) << 24
-    draw = scramble(seed, numbers + events.get_column("encounter").to_numpy(), "duty")
-    on_duty = {name: np.array(who)[(draw % np.uint64(len(who))).astype(np.int64)] for name, who in duty.items()}
-    frame = events.join(staff, on="life", how="left", maintain_order="left").with_columns(
-        emergency=pl.Series(on_duty["emergency medicine"]), ward=pl.Series(on_duty["hospital medicine"])
+    visits = events.filter(pl.col("kind") == "encounter").join(staff, on="life", how="left", maintain_order="left")
+    numbers = visits.get_column("life").to_numpy().astype(np.int64) << 24
+    draw = scramble(seed, numbers + visits.get_column("encounter").to_numpy(), "duty")
+    doctor, place = pl.col("gp"), pl.col("clinic")
+    for setting, specialty in (("emergency", "emergency medicine"), ("inpatient", "hospital medicine")):
+        duty = np.array([clinician.number for clinician in team if clinician.specialty == specialty])
+        on_duty = pl.Series(duty[(draw % np.uint64(len(duty))).astype(np.int64)])
+        doctor = pl.when(pl.col("key") == setting).then(on_duty).otherwise(doctor)
+        place = pl.when(pl.col("key") == setting).then(0).otherwise(place)
+    visits = visits.select("life", "encounter", doctor_number=doctor, place_number=place)
+    by_place, by_doctor = visits.get_column("place_number"), visits.get_column("doctor_number")
+    visits = visits.with_columns(
+        doctor=pl.Series(_ids(seed, len(team), "Practitioner")).gather(by_doctor),
+        place=pl.Series(_ids(seed, len(places()), "Location")).gather(by_place),
+        organization=pl.Series(_ids(seed, len(places()), "Organization")).gather(by_place),
     )
-    setting = pl.col("key")
-    frame = frame.with_columns(
-        doctor_number=pl.when(setting == "emergency")
-        .then("emergency")
-        .when(setting == "inpatient")
-        .then("ward")
-        .otherwise("gp"),
-        place_number=pl.when(setting == "ambulatory").then("clinic").otherwise(0),
-    ).drop("emergency", "ward")
-    names = {
-        "doctor": pl.Series(_ids(seed, len(team), "Practitioner")),
-        "place": pl.Series(_ids(seed, len(places()), "Location")),
-        "organization": pl.Series(_ids(seed, len(places()), "Organization")),
-    }
-    return frame.with_columns(
-        doctor=names["doctor"].gather(frame.get_column("doctor_number")),
-        place=names["place"].gather(frame.get_column("place_number")),
-        organization=names["organization"].gather(frame.get_column("place_number")),
-    )
+    return events.join(visits, on=["life", "encounter"], how="left", maintain_order="left")
 
 
 def patients(people: pl.DataFrame, who: list[dict[str, Any]], scope: Scope) -> list[bytes]:

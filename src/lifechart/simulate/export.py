@@ -71,8 +71,8 @@ def export(truth: Path, out: Path, *, progress: bool | None = None) -> Exported:
 def prepared(events: pl.DataFrame, people: pl.DataFrame, who: list[dict[str, Any]], scope: Scope) -> pl.DataFrame:
     """Return the events of some lives with what their resources share.
 
-    Adds number (of the event within its life), id, visit (the Encounter's id), patient, death; and of encounters end,
-    doctor, place and organization.
+    Adds number (of the event within its life), id, visit (the Encounter's id), patient, death, the doctor, place and
+    organization of its encounter; and of encounters their end.
     """
     staff = directory.assign(scope.seed, people, who)
     frame = events.with_columns(number=pl.int_range(pl.len()).over("life"))
@@ -85,7 +85,7 @@ def prepared(events: pl.DataFrame, people: pl.DataFrame, who: list[dict[str, Any
     frame = frame.join(
         people.select("life", "death", patient="patient_id"), on="life", how="left", maintain_order="left"
     )
-    frame = frame.with_columns(end=pl.min_horizontal("end", pl.when(pl.col("death") > pl.col("time")).then("death")))
+    frame = frame.with_columns(end=pl.when(is_visit).then(pl.min_horizontal("end", "death")))
     return directory.staffed(frame, staff, scope.seed)
 
 

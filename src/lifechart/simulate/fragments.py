@@ -106,6 +106,12 @@ def encounter() -> pl.Expr:
     return pl.when(pl.col("encounter") >= 0).then(inside).otherwise(pl.lit(""))
 
 
+def requester() -> pl.Expr:
+    """Return `"requester":{…},`: whoever saw the patient, or nothing outside an encounter."""
+    inside = pl.concat_str([pl.lit('"requester":{"reference":"Practitioner/'), pl.col("doctor"), pl.lit('"},')])
+    return pl.when(pl.col("encounter") >= 0).then(inside).otherwise(pl.lit(""))
+
+
 def text(name: str, value: pl.Expr, comma: str = ",") -> pl.Expr:
     """Return `"name":"value",` for a column of text that needs no escaping."""
     return pl.concat_str([pl.lit(f'"{name}":"'), value, pl.lit(f'"{comma}')])
