@@ -1,6 +1,7 @@
 """The export: every event of the truth once, valid FHIR, references that hold, the same bytes for the same truth."""
 
 import importlib
+import json
 from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,11 +9,14 @@ from pathlib import Path
 import orjson
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lifechart.core.durable import tree_digests
 from lifechart.core.errors import InputError
 from lifechart.simulate import export as export_module
 from lifechart.simulate.export import export
+from lifechart.simulate.fragments import decimal
 from lifechart.simulate.tables import rows
 from tests.simulate import small_truth
 
@@ -115,6 +119,30 @@ def test_resources_are_valid_fhir(hospital: Path, resource: str) -> None:
     assert content
     for line in content[:120] + content[-30:]:
         model.model_validate_json(line)
+
+
+@pytest.mark.parametrize("resource", TYPES)
+def test_no_member_is_written_twice(hospital: Path, resource: str) -> None:
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        assert len(dict(pairs)) == len(pairs), [name for name, _ in pairs]
+        return dict(pairs)
+
+    for line in (hospital / f"fhir/{resource}.ndjson").read_bytes().splitlines()[:200]:
+        assert json.loads(line, object_pairs_hook=once)["resourceType"] == resource
+        assert b'""' not in line
+        assert b"null" not in line
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
+def test_a_decimal_reads_back_as_the_same_number(values: list[float]) -> None:
+    frame = pl.DataFrame({"value": pl.Series(values, dtype=pl.Float32)})
+    texts = frame.select(decimal())["value"].to_list()
+    assert pl.Series([orjson.loads(text) for text in texts], dtype=pl.Float32).to_list() == frame["value"].to_list()
+
+
+def test_a_decimal_is_as_short_as_it_was_measured() -> None:
+    frame = pl.DataFrame({"value": pl.Series([7.1, 140, 0.05, 1_250_000, 0.3], dtype=pl.Float32)})
+    assert frame.select(decimal())["value"].to_list() == ["7.1", "140", "0.05", "1250000", "0.3"]
 
 
 def test_a_planted_fault_is_found_by_the_validator(hospital: Path) -> None:
