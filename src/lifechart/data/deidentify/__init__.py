@@ -1,1 +1,1 @@
-"""What makes records safe to train on: `structured` (ids, codes, values, ZIPs), `dates` (times and ages), and tables."""
+"""What makes records safe to train on: `structured` (ids, codes, values, ZIPs), `dates` (times, ages), their tables."""
