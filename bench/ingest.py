@@ -1,8 +1,8 @@
 """Ingestion on one core, from NDJSON to written shards, beside orjson parsing the same lines in the same run.
 
 The input is the Synthea patients as compact NDJSON, one file a type (as Bulk Data exports are), or where they are not
-at hand lines made here. Rates are per second of the core's own time (all threads of a process bound to one core), best of
-several rounds in turn, so that neighbours on the machine do not decide; the time by the clock stands beside them.
+at hand lines made here. Rates are per second of the core's own time (all threads of a process bound to one core), best
+of several rounds in turn, so that neighbours on the machine do not decide; the time by the clock stands beside them.
 """
 
 from __future__ import annotations

@@ -26,77 +26,86 @@ from lifechart.data.sources.fhir_rows import UNCODED, Resource, Rows, Unusable, 
 
 Handler = Callable[[Rows, Resource], str | None]
 """Append the resource's rows; return the status under which it is withdrawn, if it is."""
+Found = tuple[int, str | None, str | None]
+"""(concept, words where there is no code, Medication that supplies the code)"""
 
 
 def observation(rows: Rows, r: Resource) -> str | None:
-    """Observation: its value, and each component's."""
+    """Observation: its value, and each component's. Half of all resources are one, so the usual case is written flat."""
     status: str | None = r.get("status")
     if status in OBSERVATION_WITHDRAWN:
         return status
-    patient = rows.patient(r["subject"]["reference"])
+    reference = r["subject"]["reference"]
+    patient = rows.patients.get(reference)
+    if patient is None:
+        patient = rows.patient(reference)
     try:
         kind = OBSERVATION_KINDS.get(r["category"][0]["coding"][0]["code"], "survey")
     except (KeyError, IndexError):
         kind = "survey"
     text = r.get("effectiveDateTime")
-    time = rows.when(text) if text else None
     issued = r.get("issued")
+    time = link = None
+    if text is not None:
+        time = rows.times.get(text[:19]) or rows.when(text)
     if issued is not None:
-        later = rows.when(issued)
+        later = rows.times.get(issued[:19]) or rows.when(issued)
         if time is None or later > time:
             time = later
-    link = None
     if time is None:
         time, link = _observation_time(rows, r)
     components = r.get("component")
-    if components:
-        for component in components:
-            _measure(rows, r, component, kind, patient, time, link)
-        if not any(key.startswith("value") for key in r):
-            return None
-    _measure(rows, r, r, kind, patient, time, link)
+    if components is None:
+        _measure(rows, r, r, kind, patient, time, link)
+        return None
+    for component in components:
+        _measure(rows, r, component, kind, patient, time, link)
+    if not components or any(key.startswith("value") for key in r):
+        _measure(rows, r, r, kind, patient, time, link)
     return None
 
 
 def _measure(
     rows: Rows, r: Resource, part: Resource, kind: str, patient: int, time: int | None, link: str | None
 ) -> None:
+    concept = part["code"]
+    codings = concept.get("coding")
+    text: str | None = None
+    if codings:
+        number = rows.concept(codings, kind, "Observation")
+    else:
+        text = concept["text"]
+        number = rows.fixed(UNCODED, None, kind, "Observation")
     quantity = part.get("valueQuantity")
     if quantity is None:
-        _answer(rows, r, part, kind, patient, time, link)
+        _answer(rows, r, part, number, patient, time, text, link)
         return
     value = quantity.get("value")
     if value is not None and not isinstance(value, (int, float)):
         raise Unusable("value is not a number")
-    concept = part["code"]
-    codings = concept.get("coding")
-    number, text = (rows.concept(codings, kind, "Observation"), None) if codings else _in_words(rows, concept, kind)
     unit = quantity.get("code") or quantity.get("unit")
     rows.rows.append((rows.position, patient, r.get("id"), number, time, value, unit, text, link))
 
 
-def _in_words(rows: Rows, concept: Resource, kind: str) -> tuple[int, str | None]:
-    words = concept.get("text")
-    if not words:
-        raise Unusable("no code")
-    return rows.fixed(UNCODED, None, kind, "Observation"), words
-
-
 def _answer(
-    rows: Rows, r: Resource, part: Resource, kind: str, patient: int, time: int | None, link: str | None
+    rows: Rows,
+    r: Resource,
+    part: Resource,
+    number: int,
+    patient: int,
+    time: int | None,
+    text: str | None,
+    link: str | None,
 ) -> None:
     """An observation whose value is no quantity: a coded answer becomes part of the code, `QUESTION//ANSWER`."""
-    concept = part["code"]
-    codings = concept.get("coding")
-    number, text = (rows.concept(codings, kind, "Observation"), None) if codings else _in_words(rows, concept, kind)
     value: float | None = None
     answer = part.get("valueCodeableConcept")
     if answer is not None:
-        if answer.get("coding") and codings:
-            code, name, _, _ = rows.table[number]
+        code, name, kind, type_ = rows.table[number]
+        if answer.get("coding") and code != UNCODED:
             coding = preferred(answer["coding"])
             display = f"{name}: {coding.get('display')}" if name and coding.get("display") else None
-            number = rows.fixed(f"{code}//{code_of(coding)}", display, kind, "Observation")
+            number = rows.fixed(f"{code}//{code_of(coding)}", display, kind, type_)
         else:
             text = answer.get("text") or text
     elif "valueString" in part:
@@ -196,19 +205,26 @@ def mapped(type_: str, m: Mapped) -> Handler:
         time = link = None
         for path in times:
             text = r.get(path[0]) if len(path) == 1 else _walk(r, path)
-            if text and (time is None or rows.when(text) > time):
-                time = rows.when(text)
+            if text:
+                at = rows.times.get(text[:19]) or rows.when(text)
+                if time is None or at > time:
+                    time = at
         if time is None:
             link = _encounter_link(rows, r, m.encounter)
         identity = r.get("id")
-        found = _concepts(rows, r, type_, m)
+        found: list[Found]
+        concept = r.get(m.code)
+        if isinstance(concept, dict) and (codings := concept.get("coding")):
+            found = [(rows.concept(codings, m.kind, type_, m.prefix), None, None)]
+        else:
+            found = _concepts(rows, r, type_, m)
         words = _attached(_walk(r, m.notes.split("."), every=True)) if m.notes and rows.texts else None
-        finish = _finish(rows, r, m, ends)
-        for concept, text, medication_link in found:
+        finish = _finish(rows, r, m, ends) if ends else None
+        for coded, text, medication_link in found:
             supplier = medication_link or link
-            rows.rows.append((rows.position, number, identity, concept, time, None, None, text or words, supplier))
+            rows.rows.append((rows.position, number, identity, coded, time, None, None, text or words, supplier))
             if finish is not None:
-                code, name, kind, _ = rows.table[concept]
+                code, name, kind, _ = rows.table[coded]
                 ended = rows.fixed(f"{m.end_prefix}//{code}", name and f"End of: {name}", kind, type_)
                 rows.rows.append((rows.position, number, identity, ended, finish, None, None, text, medication_link))
         return None
@@ -225,8 +241,8 @@ def _finish(rows: Rows, r: Resource, m: Mapped, ends: list[list[str]]) -> int | 
     return None
 
 
-def _concepts(rows: Rows, r: Resource, type_: str, m: Mapped) -> list[tuple[int, str | None, str | None]]:
-    """Return (concept, words where there is no code, linked Medication) of each concept a resource names."""
+def _concepts(rows: Rows, r: Resource, type_: str, m: Mapped) -> list[Found]:
+    """Return each concept that a resource names; raises Unusable if there is none."""
     if m.code == "medication":
         return [_drug(rows, r, type_, m)]
     concepts: list[Resource] = []
@@ -242,14 +258,12 @@ def _concepts(rows: Rows, r: Resource, type_: str, m: Mapped) -> list[tuple[int,
         codings = [coding for concept in concepts for coding in concept.get("coding") or ()]
         words = next((concept["text"] for concept in concepts if concept.get("text")), None)
         concepts = [{"coding": codings, "text": words}]
-    return [_coded(rows, concept, type_, m) for concept in concepts] or _refuse()
+    if not concepts:
+        raise Unusable("no code")
+    return [_coded(rows, concept, type_, m) for concept in concepts]
 
 
-def _refuse() -> list[tuple[int, str | None, str | None]]:
-    raise Unusable("no code")
-
-
-def _coded(rows: Rows, concept: Resource, type_: str, m: Mapped) -> tuple[int, str | None, str | None]:
+def _coded(rows: Rows, concept: Resource, type_: str, m: Mapped) -> Found:
     codings = concept.get("coding")
     if codings:
         return rows.concept(codings, m.kind, type_, m.prefix), None, None
@@ -260,7 +274,7 @@ def _coded(rows: Rows, concept: Resource, type_: str, m: Mapped) -> tuple[int, s
     return rows.fixed(code, None, m.kind, type_), words, None
 
 
-def _drug(rows: Rows, r: Resource, type_: str, m: Mapped) -> tuple[int, str | None, str | None]:
+def _drug(rows: Rows, r: Resource, type_: str, m: Mapped) -> Found:
     concept = r.get("medicationCodeableConcept")
     if concept is None:
         reference = r["medicationReference"]["reference"]
