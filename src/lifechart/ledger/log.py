@@ -23,6 +23,7 @@ from pathlib import Path
 from lifechart.core.errors import AuditError, InputError, IntegrityError
 from lifechart.core.settings import Settings
 from lifechart.ledger import merkle
+from lifechart.ledger.checkpoint import Checkpoint
 from lifechart.ledger.index import Index
 from lifechart.ledger.keys import Signer, Verifier
 from lifechart.ledger.replica import JOURNAL, Replica
@@ -114,8 +115,12 @@ class Log:
     @property
     def root(self) -> str:
         """Root of the tree of `size` entries, in hex."""
+        return self.head().root.hex()
+
+    def head(self) -> Checkpoint:
+        """Return origin, size and root as this process knows them, which a signed head has vouched for."""
         with self._state_lock:
-            return self._replica.tree.root().hex()
+            return Checkpoint(self._replica.origin, self._replica.size, self._replica.tree.root())
 
     def append(self, statement: Statement) -> Receipt:
         """Sign and add one statement; it is durable when this returns. Raises AuditError if it cannot be written."""
