@@ -25,7 +25,7 @@ from lifechart.core.settings import Settings
 from lifechart.ledger import merkle
 from lifechart.ledger.checkpoint import Checkpoint
 from lifechart.ledger.index import Index
-from lifechart.ledger.keys import Signer, Verifier
+from lifechart.ledger.keys import PublicKey, Signer, Verifier
 from lifechart.ledger.replica import JOURNAL, Replica
 from lifechart.ledger.statement import Envelope, Statement, sign
 from lifechart.ledger.tiles import MAX_ENTRY_BYTES, WIDTH
@@ -201,6 +201,12 @@ class Log:
                     self._replica.catch_up(repair=True)
                     self._replica.rotate()
 
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Publish what is pending and wait for it. A log that is never closed loses nothing but freshness."""
         if self._publisher is not None:
@@ -274,3 +280,8 @@ def open_log(settings: Settings) -> Log:
         raise InputError("ledger key", str(key), f"the private key that {settings.ledger} was begun with")
     signer = Signer.open(key, origin)
     return Log(settings.ledger, origin, Verifier([signer.public]), signer)
+
+
+def public_verifier(settings: Settings, key: Path | None = None) -> Verifier:
+    """Return a verifier of the log by the public key in `key`, or by this institution's own."""
+    return Verifier([PublicKey.load(key or (settings.keys / _KEY).with_suffix(".pub"))])
