@@ -1,5 +1,6 @@
 """The decoder: causal attention within each patient, continuous rotary time, RMSNorm, SwiGLU."""
 
+# ruff: noqa: N815 (tensors carry shape suffixes, as fields too)
 from __future__ import annotations
 
 import math
@@ -72,7 +73,8 @@ class Block(nn.Module):
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask_R1TT)
         x_RTD = x_RTD + self.dropout(self.attended(mixed.transpose(1, 2).reshape(R, T, D)))
         gate, value = self.gate_and_value(self.before_gate(x_RTD)).chunk(2, dim=-1)
-        return x_RTD + self.dropout(self.down(nn.functional.silu(gate) * value))
+        out_RTD: Tensor = x_RTD + self.dropout(self.down(nn.functional.silu(gate) * value))
+        return out_RTD
 
 
 class Backbone(nn.Module):

@@ -50,7 +50,8 @@ class Progress:
     step: int
     steps: int
     loss: float
-    events: int
+    rate: float
+    """Events learnt from a second, in this process."""
     tuning_loss: float
 
 
@@ -78,7 +79,7 @@ def base_rates(
 
 @dataclass
 class Fitter:
-    """One fit. `checkpoint`, if given, is written at each epoch's end and every `save_every` steps, and resumed from."""
+    """One fit. A `checkpoint` is written every `save_every` steps and at each epoch's end, and resumed from."""
 
     vocabulary: Vocabulary
     size: Size
@@ -87,8 +88,9 @@ class Fitter:
     seed: int
     recipe: Recipe
     device: torch.device
-    epochs: int
     checkpoint: Path | None = None
+    data_digest: str = ""
+    """What the arrays were made from; with the rest it tells whether a checkpoint is this run's."""
     save_every: int = 200
     report: Callable[[Progress], None] = lambda progress: None
 
@@ -102,23 +104,25 @@ class Fitter:
         self.step = 0
         self.epoch = 0
         self.events = 0
+        self.resumed_events = 0
         self.best = math.inf
         self.best_state = _copied(self.averaged)
         self.history: list[dict[str, float]] = []
-        self.steps = self.epochs * len(self._plan(0)[2])
+        self.steps = self.size.epochs * len(self._plan(0)[2])
 
     def run(self, stop_at: int | None = None) -> Fit:
         """Fit until the last epoch, until tuning loss stops falling, or until `stop_at` steps (to be resumed)."""
         began = time.perf_counter()
         self._resume()
-        while self.epoch < self.epochs and not self._stale():
+        while self.epoch < self.size.epochs and not self._stale():
             questions, windows, groups = self._plan(self.epoch)
             done = self.step - sum(int(each["steps"]) for each in self.history)
             losses = []
             for batch, asked in self._batches(self.train, questions, windows, groups[done:]):
                 losses.append(self._learn(batch, label_of(self.train, questions.take(asked), self.vocabulary)))
                 last = self.history[-1]["tuning_loss"] if self.history else math.nan
-                self.report(Progress(self.step, self.steps, losses[-1], self.events, last))
+                rate = (self.events - self.resumed_events) / (time.perf_counter() - began)
+                self.report(Progress(self.step, self.steps, losses[-1], rate, last))
                 if self.step % self.save_every == 0:
                     self._save()
                 if self.step == stop_at:
@@ -176,14 +180,15 @@ class Fitter:
             auxiliary = self.network.next_code_loss(batch, output.hidden_RTD, self.recipe.most_logits)
         main = survival(output.log_hazard_QOB, labels, self.recipe.recurrence_weight)
         self.optimizer.zero_grad(set_to_none=True)
-        (main + self.recipe.next_code_weight * auxiliary).backward()
+        (main + self.recipe.next_code_weight * auxiliary).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
         self.events += batch.num_events
         decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            ours, theirs = list(self.averaged.parameters()), list(self.network.parameters())
+            ours: list[torch.Tensor] = list(self.averaged.parameters())
+            theirs: list[torch.Tensor] = list(self.network.parameters())
             torch._foreach_lerp_(ours, theirs, 1.0 - decay)
         return float(main.detach())
 
@@ -222,7 +227,7 @@ class Fitter:
         ]
 
     def _identity(self) -> str:
-        shape = [asdict(self.size), asdict(self.recipe), self.seed, self.epochs]
+        shape = [asdict(self.size), asdict(self.recipe), self.seed, self.data_digest]
         return durable.digest_of([*shape, list(self.vocabulary.codes), len(self.train), len(self.tuning)])
 
     def _save(self) -> None:
@@ -247,6 +252,7 @@ class Fitter:
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_state, self.best, self.history = state["best_state"], state["best"], state["history"]
         self.step, self.epoch, self.events = state["step"], state["epoch"], state["events"]
+        self.resumed_events = self.events
 
 
 def label_of(tokens: Tokens, questions: Questions, vocabulary: Vocabulary) -> Labels:
@@ -266,8 +272,8 @@ def survival(log_hazard_QOB: torch.Tensor, labels: Labels, recurrence_weight: fl
 def bfloat16_pays(device: torch.device) -> bool:
     """Whether 16-bit matrix products are in the hardware, and so faster: any recent GPU, a CPU with AMX or AVX-512."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _copied(module: nn.Module) -> dict[str, torch.Tensor]:

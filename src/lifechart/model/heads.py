@@ -1,6 +1,9 @@
 """The heads: hazards of every outcome from any moment on, and the code of the next event."""
 
+# ruff: noqa: N815 (tensors carry shape suffixes, as fields too)
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import torch
@@ -12,7 +15,7 @@ from lifechart.model.questions import EDGES
 # Shapes: Q questions, D width, F plain features of a question, C history columns, Z rank, O outcomes, B intervals.
 
 NUM_BINS = len(EDGES) - 1
-WIDTHS = tuple(high - low for low, high in zip(EDGES[:-1], EDGES[1:], strict=True))
+WIDTHS = tuple(high - low for low, high in itertools.pairwise(EDGES))
 
 
 class HazardHead(nn.Module):
@@ -58,9 +61,19 @@ class HazardHead(nn.Module):
 
         `history`: columns, weights and offsets of questions.History.
         """
+        code_QZ, wide_QO = self.read_history(history)
+        return self.forecast(hidden_QD, code_QZ, wide_QO, features_QF, had_QO)
+
+    def read_history(self, history: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return what the history gives to the deep part [Q, Z] and to each outcome directly [Q, O]."""
         columns, weights, offsets = history
         summed = self.history(columns, offsets, per_sample_weights=weights)
-        code_QZ, wide_QO = summed[:, : self.rank], summed[:, self.rank :]
+        return summed[:, : self.rank], summed[:, self.rank :]
+
+    def forecast(
+        self, hidden_QD: Tensor, code_QZ: Tensor, wide_QO: Tensor, features_QF: Tensor, had_QO: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Join the parts: log hazards [Q, O, B] and the last layer's input [Q, Z]."""
         state_QZ = self.deep(torch.cat([hidden_QD.float(), code_QZ, features_QF], dim=1)).float()
         state_QZ = torch.tanh(state_QZ / 4) * 4
         shared_QO = wide_QO + self.by_age(features_QF).float() + self.out(state_QZ).float()
@@ -96,13 +109,14 @@ def log_base_rates(
     edges = np.array(EDGES)
     rates = np.zeros((days_to.shape[1], NUM_BINS))
     exposures = np.zeros_like(rates)
-    for number, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (low, high) in enumerate(itertools.pairwise(edges)):
         exposures[:, number] = (np.clip(until - low, 0, high - low) * chosen).sum(axis=0)
         seen = (days_to > low) & (days_to <= high) & (days_to <= observed[:, None]) & chosen
         rates[:, number] = seen.sum(axis=0)
     total = (rates.sum(axis=1) + 0.5) / (exposures.sum(axis=1) + 1e4)
     pseudo = 5.0
-    return np.log((rates + pseudo) / (exposures + pseudo / total[:, None])).astype(np.float32)
+    log_rates: NDArray[np.float32] = np.log((rates + pseudo) / (exposures + pseudo / total[:, None])).astype(np.float32)
+    return log_rates
 
 
 def cumulative_incidence(log_hazard: NDArray[np.float32], death: int | None) -> NDArray[np.float32]:

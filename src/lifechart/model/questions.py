@@ -70,9 +70,9 @@ def ask_prompts(tokens: Tokens, prompts: pl.DataFrame) -> Questions:
 def sample_questions(tokens: Tokens, per_subject: float, rng: np.random.Generator) -> Questions:
     """Draw moments to learn from: `per_subject` a life on average.
 
-    Half of them lie at events and half anywhere in the observed time, so that the network learns both what a visit
-    means and what silence after it means. Every event, and every day, has the same chance in every record: were short
-    records sampled more densely, those who die young would be, and the hazards learnt would be too high.
+    Half of them lie within a day after an event and half anywhere in the observed time, so that the network learns both
+    what a visit means and what silence after it means. Every event, and every day, has the same chance in every
+    record: were short records sampled more densely, those who die young would be, and hazards would come out too high.
     """
     first_dated = tokens.starts[:-1] + np.add.reduceat(tokens.static.astype(np.int64), tokens.starts[:-1])
     has_dates = first_dated < tokens.starts[1:]
@@ -88,6 +88,7 @@ def sample_questions(tokens: Tokens, per_subject: float, rng: np.random.Generato
     by_time, by_event = owners(span), owners(room)
     anywhere = start[by_time] + (rng.random(len(by_time)) * span[by_time]).astype(np.int64)
     at_event = tokens.micros[first_dated[by_event] + (rng.random(len(by_event)) * room[by_event]).astype(np.int64)]
+    at_event += (rng.random(len(by_event)) * DAY_US).astype(np.int64)
     subject = np.concatenate([by_time, by_event])
     micros = np.concatenate([anywhere, at_event])
     order = np.lexsort((micros, subject))

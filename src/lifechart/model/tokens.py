@@ -219,7 +219,7 @@ def _past_of_code(
     decayed = _decaying_counts(micros[order] / DAY_US, position)
 
     def back(column: NDArray[Any], dtype: type) -> NDArray[Any]:
-        out = np.empty(size, dtype=dtype)
+        out: NDArray[Any] = np.empty(size, dtype=dtype)
         out[order] = column
         return out
 

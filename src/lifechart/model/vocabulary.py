@@ -1,4 +1,4 @@
-"""What the model can read and forecast: codes with their parents and value scales, and outcomes. Built from train only."""
+"""What the model can read and forecast: codes with parents and value scales, and outcomes. Built from train only."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """A coded event as one vector: code (with its parents), value, and time fused into a single position."""
 
+# ruff: noqa: N815 (tensors carry shape suffixes, as fields too)
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ class EventEncoder(nn.Module):
         high_RTD = self.value(torch.clamp(events.value_row + 1, max=self.value.num_embeddings - 1))
         share_RT1 = events.value_share.unsqueeze(-1)
         value_RTD = torch.lerp(low_RTD, high_RTD, share_RT1) * (events.value_row > 0).unsqueeze(-1)
-        return code_RTD + value_RTD + self.features(events.features)
+        fused_RTD: Tensor = code_RTD + value_RTD + self.features(events.features)
+        return fused_RTD
 
 
 def event_arrays(
