@@ -49,7 +49,8 @@ class Calibration:
     def errors(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the standard errors of the log cumulative hazard [Q, O]."""
         state = with_constant(state)
-        return np.linalg.norm(np.einsum("qy,oyx->qox", state, self.spread), axis=2) * self.scale
+        errors: NDArray[np.float32] = np.linalg.norm(np.einsum("qy,oyx->qox", state, self.spread), axis=2) * self.scale
+        return errors
 
     def novelty(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the share of the tuning split's states that lie nearer to their middle [Q]."""
@@ -154,9 +155,9 @@ def last_layer_spread(told: Told, labels: Labels, subject: NDArray[np.int64]) ->
     for o in range(expected.shape[1]):
         information = (state * expected[:, o : o + 1]).T @ state + _RIDGE * np.eye(state.shape[1])
         scores = np.add.reduceat(state * residual[:, o : o + 1], firsts, axis=0)
-        root = np.linalg.qr(scores, mode="r").T if len(scores) >= state.shape[1] else scores.T
+        root = np.linalg.cholesky(scores.T @ scores + 1e-9 * np.eye(state.shape[1]))
         solved = np.linalg.solve(information, root)
-        spread[o, :, : solved.shape[1]] = solved
+        spread[o] = solved
     return spread
 
 

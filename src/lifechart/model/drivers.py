@@ -94,7 +94,8 @@ def _without_each(known: Timeline, rows: NDArray[np.int64]) -> pl.DataFrame:
 
 def _log_cumulative(model: Model, told: Told) -> NDArray[np.float64]:
     hazard = np.exp(model.calibration.hazards(told.log_hazard).astype(np.float64)) * np.array(WIDTHS)
-    return np.log(np.cumsum(hazard, axis=2))
+    log_cumulative: NDArray[np.float64] = np.log(np.cumsum(hazard, axis=2))
+    return log_cumulative
 
 
 def _strongest(effects: NDArray[np.float64], rows: NDArray[np.int64], codes: list[str]) -> tuple[Driver, ...]:
