@@ -33,7 +33,11 @@ def clinic(lives: int, seed: int, start: int = 0) -> pl.DataFrame:
                 at = birth + timedelta(days=365.25 * float(age))
                 rows.append((subject, at, VISIT, None, None, None, "encounter"))
                 rows.append((subject, at, TEST, 100 + 15 * (level + 0.3 * rng.normal()), None, "mg/dL", "laboratory"))
-        for age, code, kind in ((sick, SICK, "condition"), (stroke, STROKE, "condition"), (dies, "MEDS_DEATH", "death")):
+        for age, code, kind in (
+            (sick, SICK, "condition"),
+            (stroke, STROKE, "condition"),
+            (dies, "MEDS_DEATH", "death"),
+        ):
             if age <= end:
                 rows.append((subject, birth + timedelta(days=365.25 * float(age)), code, None, None, None, kind))
         if dies > leaves:

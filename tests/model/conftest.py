@@ -19,7 +19,7 @@ from lifechart.model.tokens import Tokens, tokenise
 from lifechart.model.vocabulary import Vocabulary, build_vocabulary
 from tests.model.clinic import clinic
 
-TINY = replace(SIZES["xs"], width=32, rank=16, context=64, batch_tokens=2048, epochs=3, questions=12)
+TINY = replace(SIZES["xs"], width=32, rank=16, context=64, batch_tokens=1024, epochs=5, questions=16, rate=4e-3)
 
 
 @pytest.fixture(scope="session", autouse=True)

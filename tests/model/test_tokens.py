@@ -42,7 +42,11 @@ def test_moving_a_life_in_time_leaves_its_tokens_unchanged(
     events: list[tuple[int, str, float]], days: int, birth: bool
 ) -> None:
     life = timeline(events, birth)
-    same(tokenise_timeline(life, VOCABULARY), tokenise_timeline(life.shifted(timedelta(days=days)), VOCABULARY), UNSHIFTED)
+    same(
+        tokenise_timeline(life, VOCABULARY),
+        tokenise_timeline(life.shifted(timedelta(days=days)), VOCABULARY),
+        UNSHIFTED,
+    )
 
 
 @given(st.lists(dated, min_size=1, max_size=30))
@@ -80,7 +84,9 @@ def test_the_order_in_which_one_visit_is_listed_does_not_matter(events: pl.DataF
 
 def test_the_records_end_is_never_a_token_and_ends_observation(vocabulary: Vocabulary) -> None:
     life = timeline([(24 * 100, VISIT, 0.0)]).events
-    end = pl.DataFrame({"time": [datetime(1950, 5, 1) + timedelta(days=500)], "code": ["RECORD_END"], "kind": ["record"]})
+    end = pl.DataFrame(
+        {"time": [datetime(1950, 5, 1) + timedelta(days=500)], "code": ["RECORD_END"], "kind": ["record"]}
+    )
     ended = Timeline.of(7, pl.concat([life, end.cast({"time": pl.Datetime("us")})], how="diagonal"))
     tokens, before = tokenise_timeline(ended, vocabulary), tokenise_timeline(Timeline.of(7, life), vocabulary)
     assert len(tokens) == len(before)
@@ -91,7 +97,8 @@ def test_the_records_end_is_never_a_token_and_ends_observation(vocabulary: Vocab
 def test_a_value_in_another_unit_is_read_as_no_value(vocabulary: Vocabulary) -> None:
     def level(unit: str | None) -> float:
         life = Timeline.of(
-            7, [{"time": datetime(2000, 1, 1), "code": TEST, "numeric_value": 100.0, "unit": unit, "kind": "laboratory"}]
+            7,
+            [{"time": datetime(2000, 1, 1), "code": TEST, "numeric_value": 100.0, "unit": unit, "kind": "laboratory"}],
         )
         return float(tokenise_timeline(life, vocabulary).level[-1])
 

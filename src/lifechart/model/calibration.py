@@ -6,6 +6,7 @@ split. Shapes: Q questions, O outcomes, B intervals of time, Z the last layer's 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from lifechart.model.questions import EDGES, Labels
 Z_95 = 1.959964
 _INTERCEPT_SPREAD, _SLOPE_SPREAD = 0.25, 0.15
 """Standard deviations that recalibration's intercepts and slopes are drawn to 0 and 1 with."""
+_COMMON_SPREAD = (1.0, 0.3)
+"""Likewise for the one intercept and slope that all outcomes share."""
 _RIDGE = 20.0
 _BINS = 10
 _FEWEST_EVENTS = 5.0
@@ -89,7 +92,7 @@ def calibrate(
         np.sort(_distances(told.state, mean, whitening)),
     )  # fmt: skip
     probability = cumulative_incidence(unscaled.hazards(told.log_hazard), death)
-    scale = interval_scale(probability, unscaled.errors(told.state), told.had, labels, subject, death)
+    scale = interval_scale(probability, unscaled.errors(told.state), told.had, labels, subject)
     return Calibration(
         **{each.name: getattr(unscaled, each.name) for each in fields(unscaled) if each.name != "scale"},
         scale=np.array([scale], dtype=np.float32),
@@ -129,8 +132,10 @@ def recalibrate(told: Told, labels: Labels) -> tuple[NDArray[np.float32], NDArra
         return float(value), np.concatenate([gradient_a, gradient_b])
 
     def common(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, gradient = loss(np.repeat(x, len(centre)), (1e6, 1e6), np.array([0.0, 1.0]))
-        return value, gradient.reshape(2, -1).sum(axis=1)
+        many = np.repeat(x, len(centre))
+        value, gradient = loss(many, (math.inf, math.inf), np.array([0.0, 1.0]))
+        pull = (x - [0.0, 1.0]) / np.square(_COMMON_SPREAD)
+        return value + 0.5 * float(pull @ (x - [0.0, 1.0])), gradient.reshape(2, -1).sum(axis=1) + pull
 
     shared = minimize(common, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B").x
     start = np.repeat(shared, len(centre))
@@ -163,19 +168,17 @@ def last_layer_spread(told: Told, labels: Labels, subject: NDArray[np.int64]) ->
 
 def interval_scale(
     probability: NDArray[np.float32], error: NDArray[np.float32], had: NDArray[np.bool_], labels: Labels,
-    subject: NDArray[np.int64], death: int | None,
+    subject: NDArray[np.int64],
 ) -> float:  # fmt: skip
     """Return the factor on standard errors at which 95% of binned observed rates lie within reach of their forecast.
 
     Reach is the bin's interval and the sampling error of its observed rate, clustered by patient, in quadrature.
     """
     gaps, reaches, noises = [], [], []
-    died = labels.days_to[:, death] if death is not None else np.full(len(subject), np.inf)
     for o in range(probability.shape[1]):
         for b, horizon in enumerate(EDGES[1:]):
             came = labels.days_to[:, o] <= np.minimum(horizon, labels.observed)
-            known = came | (labels.observed >= horizon) | (died <= np.minimum(horizon, labels.observed))
-            chosen = np.flatnonzero(known & ~had[:, o])
+            chosen = np.flatnonzero((labels.window >= horizon) & ~had[:, o])
             risk = probability[chosen, o, b].astype(np.float64)
             number = int(min(_BINS, risk.sum() / _FEWEST_EVENTS))
             if number < 1:

@@ -108,6 +108,7 @@ class Fitter:
         self.best = math.inf
         self.best_state = _copied(self.averaged)
         self.history: list[dict[str, float]] = []
+        self.losses: list[float] = []
         self.steps = self.size.epochs * len(self._plan(0)[2])
 
     def run(self, stop_at: int | None = None) -> Fit:
@@ -117,18 +118,18 @@ class Fitter:
         while self.epoch < self.size.epochs and not self._stale():
             questions, windows, groups = self._plan(self.epoch)
             done = self.step - sum(int(each["steps"]) for each in self.history)
-            losses = []
             for batch, asked in self._batches(self.train, questions, windows, groups[done:]):
-                losses.append(self._learn(batch, label_of(self.train, questions.take(asked), self.vocabulary)))
+                loss = self._learn(batch, label_of(self.train, questions.take(asked), self.vocabulary))
+                self.losses.append(loss)
                 last = self.history[-1]["tuning_loss"] if self.history else math.nan
                 rate = (self.events - self.resumed_events) / (time.perf_counter() - began)
-                self.report(Progress(self.step, self.steps, losses[-1], rate, last))
+                self.report(Progress(self.step, self.steps, loss, rate, last))
                 if self.step % self.save_every == 0:
                     self._save()
                 if self.step == stop_at:
                     self._save()
                     return self._fit(began)
-            self._end_epoch(len(groups), float(np.mean(losses)) if losses else math.nan)
+            self._end_epoch(len(groups))
         return self._fit(began)
 
     def _fit(self, began: float) -> Fit:
@@ -136,9 +137,11 @@ class Fitter:
         network.load_state_dict(self.best_state)
         return Fit(network, tuple(self.history), self.step, self.events, time.perf_counter() - began)
 
-    def _end_epoch(self, steps: int, loss: float) -> None:
+    def _end_epoch(self, steps: int) -> None:
         tuning_loss = self.tuning_loss()
-        self.history.append({"steps": steps, "train_loss": loss, "tuning_loss": tuning_loss})
+        train_loss = float(np.mean(self.losses))
+        self.history.append({"steps": steps, "train_loss": train_loss, "tuning_loss": tuning_loss})
+        self.losses = []
         if tuning_loss < self.best:
             self.best, self.best_state = tuning_loss, _copied(self.averaged)
         self.epoch += 1
@@ -237,6 +240,7 @@ class Fitter:
             "identity": self._identity(), "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),
             "best_state": self.best_state, "optimizer": self.optimizer.state_dict(), "step": self.step,
             "epoch": self.epoch, "events": self.events, "best": self.best, "history": self.history,
+            "losses": self.losses,
         }  # fmt: skip
         with durable.replacing(self.checkpoint) as aside:
             torch.save(state, aside)
@@ -251,6 +255,7 @@ class Fitter:
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_state, self.best, self.history = state["best_state"], state["best"], state["history"]
+        self.losses = state["losses"]
         self.step, self.epoch, self.events = state["step"], state["epoch"], state["events"]
         self.resumed_events = self.events
 

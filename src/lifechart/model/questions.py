@@ -40,6 +40,8 @@ class Labels:
 
     days_to: NDArray[np.float32]
     observed: NDArray[np.float32]
+    window: NDArray[np.float32]
+    """Days that would have been observed had nobody died [Q]: a horizon within them can be counted without bias."""
     had: NDArray[np.bool_]
     """The outcome is on record at or before the question."""
 
@@ -112,7 +114,9 @@ def label(tokens: Tokens, questions: Questions, num_outcomes: int) -> Labels:
     had[cell[~later]] = True
     shape = (len(questions), num_outcomes)
     observed = (tokens.end[questions.subject] - questions.micros) / DAY_US
-    return Labels(days_to.reshape(shape), np.maximum(observed, 0).astype(np.float32), had.reshape(shape))
+    window = (tokens.window[questions.subject] - questions.micros) / DAY_US
+    ends = (np.maximum(each, 0).astype(np.float32) for each in (observed, window))
+    return Labels(days_to.reshape(shape), *ends, had.reshape(shape))
 
 
 def ragged(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

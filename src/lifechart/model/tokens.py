@@ -26,6 +26,7 @@ _READ = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "k
 class Tokens:
     """Arrays over all events [N] of all subjects [S], sorted by subject, then time, undated first.
 
+    `end` is where observation ends (the record's end or death), `window` where it would have ended without the death.
     `micros` counts from birth (from the first dated event where the birth is not recorded). `level` places a value
     among its code's knots (0 to K-1, NaN without one), `tail` says how far beyond them it lies. `next_same` is the
     first later row of the same subject and code (N if none).
@@ -35,6 +36,7 @@ class Tokens:
     starts: NDArray[np.int64]
     origin: NDArray[np.int64]
     end: NDArray[np.int64]
+    window: NDArray[np.int64]
     birth_known: NDArray[np.bool_]
 
     code: NDArray[np.int64]
@@ -84,7 +86,7 @@ def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
     sizes = np.diff(np.append(first_rows, len(owner)))
     time = frame["time"].cast(pl.Int64).fill_null(_NEVER).to_numpy()
     role = frame["role"].to_numpy()
-    origin, birth_known, end = _spans(first_rows, time, role)
+    origin, birth_known, end, window = _spans(first_rows, time, role)
 
     subject = np.repeat(np.arange(len(subject_ids)), sizes)
     kept = (role != _BIRTH) & (role != _END)
@@ -98,6 +100,7 @@ def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
         starts=starts,
         origin=origin,
         end=end - origin,
+        window=window - origin,
         birth_known=birth_known,
         code=code,
         micros=micros,
@@ -147,8 +150,8 @@ def _sorted(events: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
 
 def _spans(
     first_rows: NDArray[np.int64], time: NDArray[np.int64], role: NDArray[np.int8]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Return per subject the time that ages count from, whether it is the birth, and where observation ends."""
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Return per subject the time that ages count from, whether it is the birth, and the two ends of observation."""
     dated = time != _NEVER
     born = np.minimum.reduceat(np.where((role == _BIRTH) & dated, time, _LATE), first_rows)
     first = np.minimum.reduceat(np.where(dated & (role != _END), time, _LATE), first_rows)
@@ -157,11 +160,15 @@ def _spans(
     death = np.minimum.reduceat(np.where(role == _DEATH, time, _LATE), first_rows)
     birth_known = born != _LATE
     origin = np.where(birth_known, born, np.where(first == _LATE, 0, first))
+    last = np.where(last == _NEVER, origin, last)
     end = np.minimum(np.where(stop == _LATE, last, stop), death)
-    return origin, birth_known, np.where(end == _NEVER, origin, end)
+    # A record that ends with the death, or at no stated time after it, says no more: the dead stay in view.
+    window = np.where(death == _LATE, end, np.where((stop != _LATE) & (stop > death), stop, _FAR + origin))
+    return origin, birth_known, end, window
 
 
 _LATE = np.iinfo(np.int64).max
+_FAR = 200 * 366 * DAY_US
 
 
 def _levels(
