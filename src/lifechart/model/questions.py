@@ -115,8 +115,11 @@ def label(tokens: Tokens, questions: Questions, num_outcomes: int) -> Labels:
     shape = (len(questions), num_outcomes)
     observed = (tokens.end[questions.subject] - questions.micros) / DAY_US
     window = (tokens.window[questions.subject] - questions.micros) / DAY_US
-    ends = (np.maximum(each, 0).astype(np.float32) for each in (observed, window))
-    return Labels(days_to.reshape(shape), *ends, had.reshape(shape))
+    return Labels(days_to.reshape(shape), _not_negative(observed), _not_negative(window), had.reshape(shape))
+
+
+def _not_negative(days: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.maximum(days, 0).astype(np.float32)
 
 
 def ragged(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
