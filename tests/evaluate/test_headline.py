@@ -46,7 +46,7 @@ def test_rare_and_unpredictable_outcomes_stay_out() -> None:
         "unpredictable": outcome(0.5, 0.5, 0.55),
     }
     assert entering(estimates) == ["enters"]
-    assert rows({"rare": estimates["rare"]}, 365) == []
+    assert [m.name for m in rows({"rare": estimates["rare"]}, 365)] == ["auroc_gain"]
 
 
 def test_without_oracle_or_trees_only_the_mean_is_left() -> None:

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from lifechart.core import durable
 from lifechart.core.forecast import Forecast, Risk
 from lifechart.core.timeline import Timeline
-from lifechart.evaluate.boosting import PARAMETERS, Boosted, Rowset, boost, filled, ranks_of
+from lifechart.evaluate.boosting import PARAMETERS, Boosted, Rowset, boost, ranks_of
 from lifechart.evaluate.features import FeatureSet, Matrix
 from lifechart.evaluate.history import History
 from lifechart.evaluate.tasks import Labels, Task, draw_prompts, label
@@ -33,7 +33,7 @@ from lifechart.evaluate.tasks import Labels, Task, draw_prompts, label
 NAME = "boosted-trees"
 MIN_SUBJECTS = 20
 """A code becomes features if this many training patients hold it."""
-MAX_PROMPTS = 120_000
+MAX_PROMPTS = 150_000
 _UNUSUAL = 0.005
 
 Key = tuple[str, int, bool]
@@ -163,7 +163,10 @@ class _Norm:
 
     @classmethod
     def of(cls, train: Matrix, tuning: Matrix) -> _Norm:
-        bounds = np.quantile(filled(train), [_UNUSUAL, 1 - _UNUSUAL], axis=0).astype(np.float32)
+        held = [column[~np.isnan(column)] for column in train.T]
+        nothing = np.array([-np.inf, np.inf])
+        limits = [np.quantile(values, [_UNUSUAL, 1 - _UNUSUAL]) if len(values) else nothing for values in held]
+        bounds = np.array(limits, np.float32).T
         outside = (tuning < bounds[0]) | (tuning > bounds[1])
         return cls(bounds, np.sort(outside.sum(1)))
 

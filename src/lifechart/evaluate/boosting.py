@@ -5,6 +5,8 @@ Legend of shapes: P prompts, F features.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,7 +94,7 @@ class Boosted:
         return Interval(min(low, probability), max(high, probability))
 
 
-def boost(train: Rowset, ranks: Matrix, tuning: Rowset, seed: int) -> Boosted:
+def boost(train: Rowset, ranks: NDArray[np.uint8], tuning: Rowset, seed: int) -> Boosted:
     """Fit one outcome.  ranks: `ranks_of` the training features, for the screening of columns."""
     num_events, num_others = train.num_events, len(train.rows) - train.num_events
     rate = (num_events + 0.5) / (len(train.rows) + 1)
@@ -116,23 +118,25 @@ def boost(train: Rowset, ranks: Matrix, tuning: Rowset, seed: int) -> Boosted:
     return Boosted(rate, share, columns, model, scores[order], tuning.occurred[tuning.rows][order])
 
 
-def _screen(ranks: Matrix, occurred: NDArray[np.bool_]) -> Rows:
+def _screen(ranks: NDArray[np.uint8], occurred: NDArray[np.bool_]) -> Rows:
     """Return the columns that go with the outcome most, by |rank correlation|, rising."""
     varies = np.flatnonzero(np.ptp(ranks, axis=0) > 0)
+    values = ranks[:, varies].astype(np.float32)
     centred = (occurred - occurred.mean()).astype(np.float32)
-    correlation = np.abs(centred @ ranks[:, varies]) / ranks[:, varies].std(0)
+    correlation = np.abs(centred @ values) / values.std(0)
     return np.sort(varies[np.argsort(-correlation, kind="stable")[:SCREENED]])
 
 
-def ranks_of(features: Matrix) -> Matrix:
-    """Return each column as ranks from 0 to 1, an absent value ranking in the middle.  [P, F] -> [P, F]."""
-    ranks = np.empty_like(features)
-    for number, column in enumerate(filled(features).T):
-        ranks[:, number] = rankdata(column) / len(column)
+def ranks_of(features: Matrix) -> NDArray[np.uint8]:
+    """Return each column as ranks from 0 to 255, an absent value ranking with the median.  [P, F] -> [P, F]."""
+    ranks = np.empty(features.shape, np.uint8)
+
+    def rank(number: int) -> None:
+        column = features[:, number]
+        absent = np.isnan(column)
+        median = np.median(column[~absent]) if not absent.all() else 0.0
+        ranks[:, number] = rankdata(np.where(absent, median, column)) / len(column) * 255
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(rank, range(features.shape[1])))
     return ranks
-
-
-def filled(features: Matrix) -> Matrix:
-    """Return the features with each absent value replaced by its column's median, 0 where all are absent."""
-    medians = [np.median(held) if len(held := column[~np.isnan(column)]) else 0.0 for column in features.T]
-    return np.where(np.isnan(features), np.array(medians, np.float32), features)
