@@ -44,7 +44,7 @@ DECLARATION = Declaration(
     ),
     evidence_tasks=("new-onset",),
     limits=(
-        "A risk is what happened to patients with similar charts. It names no cause: a driver's end may not lower it.",
+        "A risk is what happened to patients with similar charts. It names no cause: treating a driver may not lower it.",
         "A low risk does not rule anything out: symptoms come before forecasts.",
         "What is not in the chart is not known to the model.",
     ),
@@ -194,7 +194,7 @@ def _driver_evidence(timeline: Timeline, driver: Driver, names: dict[str, str]) 
 def _report_evidence(grounds: Grounds, comparison: Comparison) -> Evidence:
     auroc = comparison.metrics.get("auroc")
     label = (
-        f"Examined on {comparison.num_prompts:,} forecasts for {comparison.people}, {comparison.num_events:,} came true"
+        f"{comparison.num_prompts:,} forecasts examined for {comparison.people}, {comparison.num_events:,} came true"
     )
     if auroc is not None:
         label += f"; AUROC {auroc.value:.2f}"

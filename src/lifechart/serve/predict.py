@@ -1,0 +1,88 @@
+"""Keeps the released model of each capability in memory, and answers with it off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+
+
+from lifechart.core.answer import Answer
+from lifechart.core.capability import Capability, Grounds
+from lifechart.core.errors import InputError
+from lifechart.core.plugs import load
+from lifechart.core.report import Report
+from lifechart.core.timeline import Timeline
+from lifechart.model.forecaster import load_forecaster
+from lifechart.release.shelf import Shelf
+
+
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A verified release in memory."""
+
+    version: str
+    capability: Capability
+    grounds: Grounds
+
+
+class Predictor:
+    """Answers with what is on the shelf now: a new release is loaded at the next question, without a restart.
+
+    One thread, since the network already uses every core that it is given; questions wait their turn.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self.capabilities = capabilities()
+        self._ready: dict[str, Ready] = {}
+        self._loading = threading.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
+
+    def ready(self, name: str) -> Ready:
+        """Return the current release of a capability, loading it if it changed.
+
+        Raises IntegrityError, naming the file, if a byte of it is not the one that was signed; InputError if nothing
+        has been released.
+        """
+        version = self._shelf.state(name).version
+        if version is None:
+            raise InputError("capability", name, "one with a release on the shelf")
+        ready = self._ready.get(name)
+        if ready is None or ready.version != version:
+            with self._loading:
+                ready = self._ready[name] = self._load(name)
+        return ready
+
+    async def answer(self, name: str, timeline: Timeline, as_of: datetime, names: dict[str, str]) -> Answer:
+        """Answer for one patient. `names`: what the chart itself calls its codes, over the model's own names."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._answer, name, timeline, as_of, names
+        )
+
+    def close(self) -> None:
+        """Let the running answer finish and stop."""
+        self._thread.shutdown()
+
+    def _answer(self, name: str, timeline: Timeline, as_of: datetime, names: dict[str, str]) -> Answer:
+        ready = self.ready(name)
+        grounds = replace(ready.grounds, names={**ready.grounds.names, **names})
+        return ready.capability.answer(timeline.until(as_of), as_of, grounds)
+
+    def _load(self, name: str) -> Ready:
+        release = self._shelf.current(name)
+        forecaster = load_forecaster(release.model)
+        report = Report.load(release.report)
+        grounds = Grounds(forecaster, report, report.outcome_names, frozenset(release.released))
+        return Ready(release.version, self.capabilities[name], grounds)
+
+
+def capabilities() -> dict[str, Capability]:
+    """Return every installed capability by the name that it declares."""
+    found = load("lifechart.capabilities", Capability)
+    return {plug.declaration.name: plug for plug in found.values() if isinstance(plug, Capability)}
