@@ -37,6 +37,23 @@ PATTERNS = {
 }
 """Glob under node_modules to folder under vendor. The NHS logo and the favicon are not ours to show."""
 
+THEME = {
+    "#005eb8": "var(--lc-accent)",
+    "#003087": "var(--lc-deep)",
+    "#004b93": "var(--lc-accent-dark)",
+    "#0055a6": "var(--lc-accent-dark)",
+    "#002f5c": "var(--lc-deep)",
+    "#330072": "var(--lc-accent)",
+    "#7c2855": "var(--lc-accent-dark)",
+    "#337ec6": "var(--lc-accent-line)",
+    "#d9e7f4": "var(--lc-accent-pale)",
+    "#c7dcef": "var(--lc-accent-tint)",
+    "#007f3b": "var(--lc-accent)",
+    "#00662f": "var(--lc-accent-dark)",
+    "#00401e": "var(--lc-deep)",
+}
+"""Colours of the NHS's identity to the institution's own, which lifechart.css sets."""
+
 LICENCES = ("uplot/LICENSE", "htmx.org/LICENSE", f"{FONT}/LICENSE")
 
 
@@ -101,11 +118,13 @@ def copy() -> None:
 
 
 def own_host_only(css: str) -> str:
-    """Return the style sheet without the font of the NHS (licensed to it alone) and with images beside the sheet.
+    """Return the style sheet in the institution's colours, without the NHS's font, and with images beside the sheet.
 
     A page that shows a patient must ask nothing of another host: the request alone would tell who reads what.
     """
     css = re.sub(r"@font-face\{[^}]*\}", "", css).replace("url(/assets/images/", "url(images/")
+    for colour, own in THEME.items():
+        css = css.replace(colour, own)
     css = re.sub(r"/\*# sourceMappingURL=.*?\*/", "", css)
     elsewhere = re.findall(r"url\(['\"]?(?:https?:)?//[^)]*\)", css)
     if elsewhere:

@@ -36,7 +36,7 @@ def patient(identity: str, family: str, given: str, birth: str, gender: str = "f
 
 
 def observation(identity: str, owner: str, code: str, name: str, value: float, unit: str, when: str, **more) -> dict:
-    reference = more.pop("reference", None)
+    norm = more.pop("norm", None)
     resource = {
         "resourceType": "Observation",
         "id": identity,
@@ -47,8 +47,8 @@ def observation(identity: str, owner: str, code: str, name: str, value: float, u
         "effectiveDateTime": when,
         "valueQuantity": {"value": value, "unit": unit, "code": unit, "system": "http://unitsofmeasure.org"},
     }
-    if reference:
-        low, high = reference
+    if norm:
+        low, high = norm
         resource["referenceRange"] = [{"low": {"value": low}, "high": {"value": high}}]
     return resource
 
@@ -140,10 +140,10 @@ def ines() -> list[dict]:
     for n in range(14):
         when = ago(days=40 + 180 * n)
         resources += [
-            observation(f"k{n}", owner, "2823-3", "Potassium", 4.1 + 0.1 * (n % 5), "mmol/L", when, reference=(3.5, 5.1)),
-            observation(f"cr{n}", owner, "2160-0", "Creatinine", 1.35 - 0.03 * n, "mg/dL", when, reference=(0.5, 1.1)),
-            observation(f"hb{n}", owner, "718-7", "Haemoglobin", 11.2 + 0.15 * n, "g/dL", when, reference=(12.0, 15.5)),
-            observation(f"bnp{n}", owner, "30934-4", "BNP", 310 - 18 * n, "pg/mL", when, reference=(0, 100)),
+            observation(f"k{n}", owner, "2823-3", "Potassium", 4.1 + 0.1 * (n % 5), "mmol/L", when, norm=(3.5, 5.1)),
+            observation(f"cr{n}", owner, "2160-0", "Creatinine", 1.35 - 0.03 * n, "mg/dL", when, norm=(0.5, 1.1)),
+            observation(f"hb{n}", owner, "718-7", "Haemoglobin", 11.2 + 0.15 * n, "g/dL", when, norm=(12.0, 15.5)),
+            observation(f"bnp{n}", owner, "30934-4", "BNP", 310 - 18 * n, "pg/mL", when, norm=(0, 100)),
             observation(
                 f"hr{n}", owner, "8867-4", "Heart rate", 74 + n % 4, "/min", when, category="vital-signs",
             ),
@@ -154,17 +154,16 @@ def ines() -> list[dict]:
 
 def tom() -> list[dict]:
     """Fifty, no known allergies, a potassium of 6.8 this morning."""
-    owner = "tom"
-    none = {"clinicalStatus": {"coding": [{"code": "active"}]}}
+    owner, norm = "tom", (3.5, 5.1)
     return [
         patient(owner, "Okafor", "Tom", "1975-07-30", "male"),
-        simple("AllergyIntolerance", "nka", owner, coded(SNOMED, "716186003", "No known allergy"), "2020-01-01", **none),
+        simple("AllergyIntolerance", "nka", owner, coded(SNOMED, "716186003", "No known allergy"), "2020-01-01"),
         simple("Condition", "ckd", owner, coded(SNOMED, "709044004", "Chronic kidney disease"), "2019-02-01", **ACTIVE),
         *(
-            observation(f"tk{n}", owner, "2823-3", "Potassium", 5.0, "mmol/L", ago(days=30 + 90 * n), reference=(3.5, 5.1))
+            observation(f"tk{n}", owner, "2823-3", "Potassium", 5.0, "mmol/L", ago(days=30 + 90 * n), norm=(3.5, 5.1))
             for n in range(12)
         ),
-        observation("tk-now", owner, "2823-3", "Potassium", 6.8, "mmol/L", ago(hours=3), reference=(3.5, 5.1)),
+        observation("tk-now", owner, "2823-3", "Potassium", 6.8, "mmol/L", ago(hours=3), norm=norm),
     ]
 
 

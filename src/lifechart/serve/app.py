@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -60,12 +59,12 @@ _SAID: dict[type[LifechartError], str] = {
 """What the page says in place of the error's own message, where that is for the log."""
 
 
-def create_app(settings: Settings, ehr: Ehr | None = None) -> FastAPI:
-    """Return the application. `ehr` stands in for the configured EHR, as when both run in one process."""
+def create_app(settings: Settings, opener: Callable[[Settings], House] | None = None) -> FastAPI:
+    """Return the application. `opener` gives another house than the settings describe, as one with an EHR in memory."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        house = open_house(settings, ehr)
+        house = (opener or open_house)(settings)
         app.state.house = house
         try:
             yield
@@ -89,7 +88,7 @@ def create_app(settings: Settings, ehr: Ehr | None = None) -> FastAPI:
     return app
 
 
-def open_house(settings: Settings, ehr: Ehr | None = None) -> House:
+def open_house(settings: Settings) -> House:
     """Open everything that the outlets work with."""
     store, ledger = Store(settings.database), open_log(settings)
     shelf = open_shelf(settings, ledger)
@@ -97,7 +96,7 @@ def open_house(settings: Settings, ehr: Ehr | None = None) -> House:
         settings=settings,
         store=store,
         access=Access(store, settings),
-        ehr=ehr or Ehr(settings),
+        ehr=Ehr(settings),
         shelf=shelf,
         ledger=ledger,
         predictor=Predictor(shelf),
@@ -137,9 +136,7 @@ async def _guard(request: Request, call_next: RequestResponseEndpoint) -> Respon
         response.headers["Cache-Control"] = "no-store"
     route = request.scope.get("route")
     template = getattr(route, "path", "(no route)")
-    log.info(
-        "%s %s %d %.1f ms", request.method, template, response.status_code, 1000 * (time.perf_counter() - start)
-    )
+    log.info("%s %s %d %.1f ms", request.method, template, response.status_code, 1000 * (time.perf_counter() - start))
     return response
 
 

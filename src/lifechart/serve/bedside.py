@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from datetime import datetime
 
 from fastapi import Request
 
-from lifechart.codes.systems import join
 from lifechart.core.answer import Answer
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import Log
@@ -17,7 +15,7 @@ from lifechart.release.shelf import Shelf
 from lifechart.serve.access import Access, Showing, User, showing
 from lifechart.serve.audit import Auditor, answer_digest
 from lifechart.serve.predict import Predictor, Ready
-from lifechart.serve.records import Chart, Ehr, Resource, local_now
+from lifechart.serve.records import Chart, Ehr, Resource
 from lifechart.serve.store import Store
 
 log = logging.getLogger("lifechart.serve")
@@ -67,8 +65,7 @@ async def ask(house: House, capability: str, user: User, chart: Chart, outlet: s
     verdict = showing(plug.declaration, user, state.phase, state.on, is_test_patient(chart.patient))
     if verdict is Showing.NOTHING or state.version is None:
         return Shown(None, "", None, why_withheld(state.version, state.on, state.reason))
-    as_of = local_now()
-    answer = await house.predictor.answer(capability, chart.timeline, as_of, display_names(chart))
+    answer = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
     await asyncio.to_thread(
         house.auditor.answered, answer, chart.timeline, str(chart.patient["id"]), user.name, outlet, verdict.value
     )
@@ -90,21 +87,3 @@ def is_test_patient(patient: Resource) -> bool:
     """Say whether the EHR marks this patient as made up (FHIR security label HTEST)."""
     labels = patient.get("meta", {}).get("security", [])
     return any((label.get("system"), label.get("code")) == _TEST_PATIENT for label in labels)
-
-
-def display_names(chart: Chart) -> dict[str, str]:
-    """Return {SYSTEM//CODE: what the chart calls it}, from the display of every coding."""
-    found: dict[str, str] = {}
-    for resource in chart.resources:
-        for concept in _concepts(resource):
-            for coding in concept.get("coding", []):
-                name = coding.get("display") or concept.get("text")
-                if name and coding.get("code"):
-                    found.setdefault(join(coding.get("system", ""), coding["code"]), name)
-    return found
-
-
-def _concepts(resource: Resource) -> list[Resource]:
-    keys = ("code", "medicationCodeableConcept", "vaccineCode")
-    parts = [resource, *resource.get("component", [])]
-    return [part[key] for part in parts for key in keys if isinstance(part.get(key), dict)]

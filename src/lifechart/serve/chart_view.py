@@ -115,7 +115,8 @@ class Axis:
         span = self.end.year - self.start.year
         step = next(step for step in (1, 2, 5, 10, 20, 50) if span / step <= 8)
         first = -(-(self.start.year + 1) // step) * step
-        return [(year, self.at(datetime(year, 1, 1))) for year in range(first, self.end.year + 1, step)]
+        new_year = self.end.replace(month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
+        return [(year, self.at(new_year.replace(year=year))) for year in range(first, self.end.year + 1, step)]
 
 
 def axis(items: Iterable[Item], now: datetime) -> Axis:
@@ -281,7 +282,7 @@ def _true(resources: Iterable[Resource]) -> Iterator[Resource]:
 
 
 def _newest_first(items: list[Item]) -> list[Item]:
-    return sorted(items, key=lambda item: item.start or datetime.min, reverse=True)
+    return sorted(items, key=lambda item: item.start.isoformat() if item.start else "", reverse=True)
 
 
 def _category(resource: Resource) -> str:

@@ -51,9 +51,7 @@ def decide(store: Store, auditor: Auditor, decision: Decision) -> None:
 
 def latest(store: Store, capability: str, patient: str) -> dict[str, Decision]:
     """Return {outcome: the newest decision about it} for one patient (as keyed hash)."""
-    query = (
-        select(Decision).where(Decision.capability == capability, Decision.patient == patient).order_by(Decision.id)
-    )
+    query = select(Decision).where(Decision.capability == capability, Decision.patient == patient).order_by(Decision.id)
     with store.transaction() as session:
         return {decision.outcome: decision for decision in session.scalars(query)}
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-
-
+from pathlib import Path
 
 from lifechart.core.answer import Answer
 from lifechart.core.capability import Capability, Grounds
-from lifechart.core.errors import InputError
+from lifechart.core.forecast import Forecaster
 from lifechart.core.plugs import load
 from lifechart.core.report import Report
 from lifechart.core.timeline import Timeline
@@ -20,13 +20,13 @@ from lifechart.model.forecaster import load_forecaster
 from lifechart.release.shelf import Shelf
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class Ready:
     """A verified release in memory."""
 
     version: str
+    manifest: str
+    """Digest of its manifest: it names the release, whatever is current since."""
     capability: Capability
     grounds: Grounds
 
@@ -37,8 +37,8 @@ class Predictor:
     One thread, since the network already uses every core that it is given; questions wait their turn.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, shelf: Shelf, loader: Callable[[Path], Forecaster] = load_forecaster) -> None:
+        self._shelf, self._loader = shelf, loader
         self.capabilities = capabilities()
         self._ready: dict[str, Ready] = {}
         self._loading = threading.Lock()
@@ -50,11 +50,9 @@ class Predictor:
         Raises IntegrityError, naming the file, if a byte of it is not the one that was signed; InputError if nothing
         has been released.
         """
-        version = self._shelf.state(name).version
-        if version is None:
-            raise InputError("capability", name, "one with a release on the shelf")
+        manifest = self._shelf.state(name).manifest
         ready = self._ready.get(name)
-        if ready is None or ready.version != version:
+        if ready is None or ready.manifest != manifest:
             with self._loading:
                 ready = self._ready[name] = self._load(name)
         return ready
@@ -76,10 +74,10 @@ class Predictor:
 
     def _load(self, name: str) -> Ready:
         release = self._shelf.current(name)
-        forecaster = load_forecaster(release.model)
+        forecaster = self._loader(release.model)
         report = Report.load(release.report)
         grounds = Grounds(forecaster, report, report.outcome_names, frozenset(release.released))
-        return Ready(release.version, self.capabilities[name], grounds)
+        return Ready(release.version, release.manifest.digest, self.capabilities[name], grounds)
 
 
 def capabilities() -> dict[str, Capability]:

@@ -17,10 +17,10 @@ from urllib.parse import quote, urlsplit
 import httpx
 import orjson
 
-from lifechart.core.errors import LifechartError
+from lifechart.core.errors import LifechartError, RecordError
 from lifechart.core.settings import Settings
 from lifechart.core.timeline import Timeline
-from lifechart.data.sources.fhir import read_chart
+from lifechart.data.sources import fhir
 
 Resource = dict[str, Any]
 
@@ -66,6 +66,12 @@ class Chart:
     resources: tuple[Resource, ...]
     """All of it, the Patient first."""
     timeline: Timeline
+    names: dict[str, str]
+    """SYSTEM//CODE to what the chart itself calls it."""
+    unread: tuple[str, ...]
+    """"Type: reason" of each resource that could not be used, so that a page can say so."""
+    as_of: datetime
+    """When it was read (naive, at the place of care)."""
 
     def of_type(self, *types: str) -> list[Resource]:
         """Return the resources of these types, in the order in which the EHR gave them."""
@@ -83,7 +89,12 @@ def chart_of(resources: Iterable[Resource], patient_id: str) -> Chart:
             kind = resource.get("resourceType")
             raise ChartUnreadable(f"chart: a {kind} belongs to another patient than the one asked for")
     ordered = (patients[0], *(each for each in everything if each is not patients[0]))
-    return Chart(patients[0], ordered, read_chart(ordered))
+    as_of = local_now()
+    try:
+        read = fhir.chart(ordered, as_of)
+    except RecordError as error:
+        raise ChartUnreadable(f"chart: {error}") from error
+    return Chart(patients[0], ordered, read.timeline, read.names, read.unread, as_of)
 
 
 class Ehr:

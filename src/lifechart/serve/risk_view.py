@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lifechart.care.comparison import Comparison, examined, nearest
-from lifechart.care.risk import horizon_in_words, policy, sex_of
+from lifechart.care.risk import policy, sex_of
 from lifechart.core.answer import Answer, Claim, Evidence, EvidenceKind
 from lifechart.core.timeline import Timeline
 from lifechart.serve.predict import Ready
@@ -74,12 +74,18 @@ def risks(answer: Answer, ready: Ready, timeline: Timeline, decided: dict[str, D
         if usual is None:
             continue
         name = ready.grounds.report.outcome_names.get(outcome, outcome)
-        drivers = _drivers(headlines[outcome])
         views.append(
             RiskView(
-                outcome, name, headlines[outcome], tuple(claims), usual, tuple(groups), drivers, scale,
+                outcome,
+                name,
+                headlines[outcome],
+                tuple(claims),
+                usual,
+                tuple(groups),
+                _drivers(headlines[outcome]),
+                scale,
                 decided.get(outcome),
-            )  # fmt: skip
+            )
         )
     return views
 

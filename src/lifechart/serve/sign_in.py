@@ -25,7 +25,7 @@ _HOME = {Role.CLINICIAN: "/patients", Role.NURSE: "/patients", Role.STEWARD: "/s
 router = APIRouter()
 
 
-class SignInNeeded(Exception):  # noqa: N818  a redirect, not a fault
+class SignInNeeded(Exception):
     """Nobody is signed in; the page asked for is shown after signing in."""
 
 
@@ -76,7 +76,7 @@ async def home(user: Annotated[User | None, Depends(current_user)]) -> Response:
 
 
 @router.get("/sign-in", include_in_schema=False)
-async def sign_in_page(request: Request, next: str = "/") -> Response:  # noqa: A002  the name in the address
+async def sign_in_page(request: Request, next: str = "/") -> Response:
     """Show the form."""
     return _form_page(request, next)
 

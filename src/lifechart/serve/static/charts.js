@@ -44,8 +44,10 @@ function outliers(series) {
 
 function range(series) {
   const known = [...series.values, series.low, series.high].filter((value) => value !== null);
-  const low = Math.min(...known), high = Math.max(...known), pad = (high - low || Math.abs(high) || 1) * 0.12;
-  return [low >= 0 ? Math.max(0, low - pad) : low - pad, high + pad];
+  const low = Math.min(...known), high = Math.max(...known), middle = (low + high) / 2;
+  // At least a quarter of the level, so that a pulse between 74 and 77 does not look like a storm.
+  const half = Math.max((high - low) * 0.62, Math.abs(middle) * 0.125, 1e-6);
+  return [low >= 0 ? Math.max(0, middle - half) : middle - half, middle + half];
 }
 
 function draw(place) {

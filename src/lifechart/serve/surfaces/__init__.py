@@ -1,4 +1,4 @@
-"""One file an outlet, each with a `surface`: a name and the routes that it adds. How to add one: docs/how-to-add/surface.md."""
+"""One file an outlet, each with a `surface`: a name and its routes. How to add one: docs/how-to-add/surface.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CDS Hooks 2.0: discovery, the patient-view service, and feedback. Cards say little and link to the clinician's page."""
+"""CDS Hooks 2.0: discovery, the patient-view service, and feedback. Cards say little and link to the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from lifechart.care.comparison import excess
-from lifechart.care.risk import DECLARATION
+from lifechart.care.risk import DECLARATION, horizon_in_words
 from lifechart.core.answer import Claim, Disposition
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError
 from lifechart.serve import decisions, risk_view
@@ -195,7 +195,7 @@ def _risk_card(risk: risk_view.RiskView, shown: Shown, page: str, institution: s
     assert claim.probability is not None
     assert claim.horizon_days is not None
     span = f"{percent(interval.low)}–{percent(interval.high)}"
-    horizon = risk_view.horizon_in_words(claim.horizon_days)
+    horizon = horizon_in_words(claim.horizon_days)
     summary = f"{risk.name}: {percent(claim.probability)} {horizon} ({span}), usual {percent(risk.usual.usual)}"
     lines = [
         f"**{risk.name} {horizon}: {percent(claim.probability)}**, about {one_in(claim.probability)}.",
@@ -206,7 +206,9 @@ def _risk_card(risk: risk_view.RiskView, shown: Shown, page: str, institution: s
         moved = "; ".join(f"{driver.label} ({'raises' if driver.raises else 'lowers'})" for driver in risk.drivers[:4])
         lines.append(f"Moved most by: {moved}.")
     lines.append(f"How the model did on people like this: {claim.evidence[-1].label}.")
-    return _card(shown, risk.outcome, "info", summary, "\n\n".join(lines), f"{page}#{anchor(risk.outcome)}", institution)
+    return _card(
+        shown, risk.outcome, "info", summary, "\n\n".join(lines), f"{page}#{anchor(risk.outcome)}", institution
+    )
 
 
 def _card(

@@ -82,7 +82,7 @@ def _keep(house: House, decision: Decision) -> None:
 
 
 def _context(chart: Chart, shown: Shown, decided: dict[str, Decision]) -> dict[str, object]:
-    now = local_now()
+    now = chart.as_of
     answer, ready = shown.answer, shown.ready
     risks = risk_view.risks(answer, ready, chart.timeline, decided) if answer and ready else []
     lists = {
@@ -109,6 +109,6 @@ def _context(chart: Chart, shown: Shown, decided: dict[str, Decision]) -> dict[s
         "anchors": anchors,
         "anchor": chart_view.anchor,
         "axis": chart_view.axis((item for items in lists.values() for item in items), now),
-        "now": now,
+        "unread": chart.unread,
         **lists,
     }
