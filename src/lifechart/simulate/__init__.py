@@ -13,7 +13,7 @@ Files under `SIM/truth/`
 
 | kind | key | value | detail |
 |---|---|---|---|
-| encounter | ambulatory, emergency, inpatient | length in hours | reason: `routine`, `follow_up`, or a key of conditions, symptoms, procedures, immunizations, allergies |
+| encounter | ambulatory, emergency, inpatient | length in hours | reason: `routine`, `follow_up`, `admission`, `vaccination`, or a key of conditions, symptoms, procedures, allergies |
 | condition | conditions.csv | - | empty, or `test` when found by a test |
 | symptom | symptoms.csv | - | - |
 | observation | observations.csv | the result, rounded to its `decimals` | - |
