@@ -1,4 +1,4 @@
-"""Two small hospitals, made once each: one lived by the simulator, one made up and exported."""
+"""What the simulator's tests share: the truth of a simulated hospital, and one small export."""
 
 from datetime import date
 from pathlib import Path
@@ -14,7 +14,7 @@ TODAY = date(2026, 1, 1)
 
 @pytest.fixture(scope="session")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The truth folder of 400 lives."""
+    """Return the truth folder of 400 simulated lives."""
     folder = tmp_path_factory.mktemp("hospital") / "truth"
     write_truth(folder, 400, 11, TODAY)
     return folder

@@ -37,7 +37,7 @@ def check(people: pl.DataFrame, events: pl.DataFrame, today: date) -> None:
     visits = events.filter(pl.col("kind") == "encounter")
     numbered = visits.with_columns(expected=pl.int_range(pl.len()).over("life"))
     assert (numbered["encounter"] == numbered["expected"]).all()
-    inside = events.filter((pl.col("kind") != "death")).join(visits, on=["life", "encounter"], suffix="_visit")
+    inside = events.filter(pl.col("kind") != "death").join(visits, on=["life", "encounter"], suffix="_visit")
     assert inside.height == events.height - deaths.height
     assert (inside["time"] == inside["time_visit"]).all()
     ends = visits.join(people, on="life").drop_nulls("death")
