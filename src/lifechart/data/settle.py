@@ -137,7 +137,7 @@ def _newest(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     others = ranked.join(first.select(_RESOURCE), on=_RESOURCE, how="anti").join(
         first.select("resource", newest_updated="updated", newest_revision="revision"), on="resource"
     )
-    equal = pl.col("updated").eq_missing("newest_updated") & pl.col("revision").eq_missing("newest_revision")
+    equal = pl.col("updated").eq_missing(pl.col("newest_updated")) & pl.col("revision").eq_missing(pl.col("newest_revision"))
     verdicts = others.select(
         *_RESOURCE, outcome=pl.when(equal).then(pl.lit(DUPLICATE)).otherwise(pl.lit(OLDER_VERSION))
     )
