@@ -176,7 +176,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     counts, reasons = balance(notes, left_out)
     durable.write_bytes(plan.dataset / "quarantine.ndjson", quarantine_lines(units, files, notes, left_out))
     shutil.copyfile(plan.work / "inputs.json", plan.dataset / "inputs.json")
-    dropped: Counter[str] = Counter()
+    dropped = Counter({"text held back": sum(note.texts_held_back for note in notes)})
     for file in found:
         for suffix in (".json", ".held_back"):
             dropped.update(orjson.loads(file.with_suffix(suffix).read_bytes()))
@@ -187,7 +187,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
         quarantined=of_pairs(reasons),
         events=int(codes.get_column("num_events").sum()),
         subjects=splits.height,
-        dropped=dict(sorted(dropped.items())),
+        dropped=dict(sorted((+dropped).items())),
         codes_backed_off=backed_off[False],
         codes_withheld=backed_off[True],
         bytes=sum(file.stat().st_size for file in files),

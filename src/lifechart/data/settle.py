@@ -129,15 +129,15 @@ def _newest(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     named = rows.filter(pl.col("resource").is_not_null()).unique(_RESOURCE, maintain_order=True)
     if not named.get_column("resource").is_duplicated().any():
         return rows, rows.clear().with_columns(outcome=pl.lit(None, pl.String)).select(columns)
-    order = ["updated", "revision"]
-    ranked = named.select(*_RESOURCE, "resource", *order).sort(
-        *order, *_RESOURCE, descending=[True, True, False, False], nulls_last=True
+    version = ["updated", "revision"]
+    ranked = named.select(*_RESOURCE, "resource", *version).sort(
+        *version, *_RESOURCE, descending=[True, True, False, False], nulls_last=True
     )
     first = ranked.unique("resource", keep="first", maintain_order=True)
     others = ranked.join(first.select(_RESOURCE), on=_RESOURCE, how="anti").join(
         first.select("resource", newest_updated="updated", newest_revision="revision"), on="resource"
     )
-    equal = pl.col("updated").eq_missing(pl.col("newest_updated")) & pl.col("revision").eq_missing(pl.col("newest_revision"))
+    equal = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"newest_{name}")) for name in version)
     verdicts = others.select(
         *_RESOURCE, outcome=pl.when(equal).then(pl.lit(DUPLICATE)).otherwise(pl.lit(OLDER_VERSION))
     )

@@ -86,6 +86,8 @@ class Spill:
     lines: int
     last: str
     """Newest time in it that is not after the run itself (ISO 8601, unshifted); empty if none."""
+    texts_held_back: int
+    """Results in words that the allow-list does not hold."""
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -119,9 +121,10 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
         return
     frames: list[pl.DataFrame] = []
     people: list[pl.DataFrame] = []
-    known = Spill(Counter(), Counter(), [], {}, [], 0, "")
+    known = Spill(Counter(), Counter(), [], {}, [], 0, "", 0)
     for batch in source.read(unit):
         rows, subjects = _protect(batch.rows, plan)
+        known.texts_held_back += rows["text_value"].null_count() - batch.rows["text_value"].null_count()
         frames.append(rows)
         people.append(subjects)
         _add(known, batch, plan)

@@ -31,7 +31,7 @@ Found = tuple[int, str | None, str | None]
 
 
 def observation(rows: Rows, r: Resource) -> str | None:
-    """Observation: its value, and each component's. Half of all resources are one, so the usual case is written flat."""
+    """Observation: its value, and each component's. Half of all resources are one: the usual case is flat."""
     status: str | None = r.get("status")
     if status in OBSERVATION_WITHDRAWN:
         return status
