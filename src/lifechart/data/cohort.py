@@ -87,10 +87,10 @@ def summary(people: pl.DataFrame) -> pl.DataFrame:
 
 
 def _band(age: pl.Expr) -> pl.Expr:
-    label = pl.when(age >= AGE_BANDS[-1]).then(pl.lit(f"{AGE_BANDS[-1]} and over"))
-    for low, high in pairwise(AGE_BANDS):
-        label = label.when((age >= low) & (age < high)).then(pl.lit(f"{low}-{high - 1}"))
-    return label.otherwise(None)
+    labels = [
+        pl.when((age >= low) & (age < high)).then(pl.lit(f"{low}-{high - 1}")) for low, high in pairwise(AGE_BANDS)
+    ]
+    return pl.coalesce(*labels, pl.when(age >= AGE_BANDS[-1]).then(pl.lit(f"{AGE_BANDS[-1]} and over")))
 
 
 def table(people: pl.DataFrame) -> list[tuple[str, ...]]:
