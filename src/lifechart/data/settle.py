@@ -53,16 +53,15 @@ class Settled:
 
 def read_bucket(plan: Plan, bucket: int, units: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return a bucket's rows (columns SPILLED and `number`, the unit), and (subject_id, offset, curtailment)."""
-    frames, people = [], []
+    frames = []
     for number in range(units):
         file = plan.spill_file(number)
         with ipc.open_file(str(file)) as reader:
             frame = pl.from_arrow(reader.get_batch(bucket))
         assert isinstance(frame, pl.DataFrame)
         frames.append(frame.with_columns(number=pl.lit(number, pl.Int32)))
-        keyed = pl.read_ipc(file.with_suffix(".subjects"))
-        people.append(keyed.filter(pl.col("subject_id") % plan.buckets == bucket))
-    return pl.concat(frames), pl.concat(people).unique("subject_id")
+    subjects = pl.read_ipc(plan.subjects_file).filter(pl.col("subject_id") % plan.buckets == bucket)
+    return pl.concat(frames), subjects
 
 
 def settle_bucket(plan: Plan, bucket: int, units: int, anchor: str, end: datetime) -> None:

@@ -65,6 +65,11 @@ class Plan:
         return self.work / "linked.arrow"
 
     @property
+    def subjects_file(self) -> Path:
+        """Subjects of all units: columns subject_id, offset, curtailment."""
+        return self.work / "subjects.arrow"
+
+    @property
     def dataset(self) -> Path:
         """The data set as it grows."""
         return self.work / "dataset"
