@@ -53,14 +53,17 @@ class Replica:
         journal_id, length = journal.identify(path)
         if (journal_id, length) == (self._journal, self._offset) and journal_id != journal.NO_ID:
             return
-        if journal_id != self._journal or journal_id == journal.NO_ID:
+        known, replaced = self.size, journal_id != self._journal or journal_id == journal.NO_ID
+        if replaced:
             self.set_published(self.adopt_checkpoint())
             if repair and journal_id == journal.NO_ID:
                 if self.size:
                     raise IntegrityError(f"{JOURNAL}: missing from a log of {self.size} entries")
                 journal.rewrite(path, ())
-            self._offset = 0
-        reading = journal.read(path, self._offset)
+        reading = journal.read(path, 0 if replaced else self._offset)
+        there = max([self.published, *(batch.end for batch in reading.batches)])
+        if there < known if replaced else length < self._offset:
+            raise IntegrityError(f"{JOURNAL}: history was taken back: {known} entries were known, fewer are there")
         self._take([batch for batch in reading.batches if batch.end > self.size])
         self._journal, self._offset = reading.id, reading.end
         if repair and reading.torn:
