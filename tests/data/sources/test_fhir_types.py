@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lifechart.data.sources import OUTCOMES
 from lifechart.data.sources.fhir_mapping import MAPPING
 from lifechart.data.sources.fhir_reader import Reader, frame_of
 from lifechart.data.sources.fhir_types import HANDLERS
@@ -193,6 +195,12 @@ def test_every_type_of_the_table_has_an_example() -> None:
     shown = {given["resourceType"] for given, _ in MAPPED}
     assert set(MAPPING) | {"Encounter", "Observation"} == shown
     assert shown | {"Patient", "Medication"} == set(HANDLERS)
+
+
+def test_the_guide_names_every_type_and_every_outcome() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "ingest.md").read_text()
+    assert [type_ for type_ in HANDLERS if type_ not in guide] == []
+    assert [outcome for outcome in OUTCOMES if f"| {outcome} |" not in guide] == []
 
 
 def test_a_patient_gives_only_what_the_table_allows() -> None:
