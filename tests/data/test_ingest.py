@@ -173,6 +173,13 @@ OUTCOMES: list[tuple[str, tuple[Any, ...], dict[str, int], list[tuple[int, int, 
         [],
     ),
     (
+        "a note",
+        (patient(), resource("DocumentReference", "d", type=concept("11506-3"), date="2015-06-01")),
+        {"kept": 1, "held back": 1},
+        [],
+        [],
+    ),
+    (
         "before the patient was born",
         (patient(), resource("Condition", "c", recordedDate="1950-01-01")),
         {"kept": 1, "quarantined": 1},

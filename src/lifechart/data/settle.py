@@ -19,7 +19,7 @@ from lifechart.core import durable
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
 from lifechart.data import tally
 from lifechart.data.deidentify import dates
-from lifechart.data.sources import AFTER_END, DUPLICATE, LINKED, OLDER_VERSION, order
+from lifechart.data.sources import AFTER_END, DUPLICATE, HELD_BACK, LINKED, OLDER_VERSION, order
 from lifechart.data.spill import Plan
 
 EVENTS: dict[str, Any] = {
@@ -175,6 +175,8 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
     return (
         pl.when(~present)
         .then(pl.lit("patient absent"))
+        .when(pl.col("kind") == "note")
+        .then(pl.lit(HELD_BACK))
         .when(pl.col("code").str.ends_with(LINKED))
         .then(pl.lit("medication absent"))
         .when(undated)

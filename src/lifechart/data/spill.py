@@ -19,7 +19,7 @@ import pyarrow.ipc as ipc
 
 from lifechart.core import durable
 from lifechart.data.deidentify import dates, structured
-from lifechart.data.sources import Batch, Fault, Source, Unit
+from lifechart.data.sources import Batch, Fault, Source, Unit, results
 
 SPILLED: dict[str, Any] = {
     "subject_id": pl.Int64,
@@ -170,7 +170,7 @@ def _protect(rows: pl.DataFrame, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame
         resource=_hashed(pl.col("type") + "/" + pl.col("resource")),
         link=_hashed(pl.col("link")),
         time=pl.col("time") + pl.col("offset"),
-        text_value=structured.allowed_text(pl.col("text_value")),
+        text_value=results.listed(pl.col("text_value")),
         code=structured.widen_zips(pl.col("code")),
     )
     return dated.select(list(SPILLED)), keyed.drop("patient")

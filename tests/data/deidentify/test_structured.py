@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lifechart.core.errors import SettingError
 from lifechart.core.settings import Settings
 from lifechart.data.deidentify import structured
+from lifechart.data.sources import results
 from tests.data.samples import KEY, concept, patient, resource, take, write
 
 
@@ -66,7 +67,7 @@ def test_seventeen_zip_areas_become_000() -> None:
 )
 def test_result_texts_pass_by_allow_list(text: str | None, written: str | None) -> None:
     frame = pl.DataFrame({"text": [text]}, schema={"text": pl.String})
-    assert frame.select(structured.allowed_text(pl.col("text")))["text"].to_list() == [written]
+    assert frame.select(results.listed(pl.col("text")))["text"].to_list() == [written]
 
 
 def holders(table: dict[str, range]) -> tuple[pl.DataFrame, dict[str, int]]:

@@ -37,12 +37,14 @@ def history() -> list[dict[str, Any]]:
         {"resourceType": "Medication", "id": "d", "code": concept("860975", RXNORM)},
         resource("Immunization", "i", vaccineCode=concept("140", "http://hl7.org/fhir/sid/cvx"), occurrenceDateTime=at),
         resource("Procedure", "x", status="not-done"),
+        {key: value for key, value in resource("Observation", "s").items() if key != "valueQuantity"}
+        | {"valueString": "POS."},
     ]
 
 
 def same_as_ingested(resources: list[dict[str, Any]], ingested: pl.DataFrame) -> None:
     read = read_chart(resources).events
-    columns = ["code", "numeric_value", "unit", "kind"]
+    columns = ["code", "numeric_value", "text_value", "unit", "kind"]
     trained = ingested.filter(pl.col("code") != "RECORD_END")
     assert read.select(columns).rows() == trained.select(columns).rows()
     shift = {a - b for a, b in zip(read["time"], trained["time"], strict=True) if a is not None}
