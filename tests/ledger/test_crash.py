@@ -72,7 +72,8 @@ def killed_before_write(folder: Path, deadline: int, part: bool) -> bool:
 
         setattr(holder, name, wrapper)
 
-    for name in ("write", "fsync", "fdatasync", "ftruncate", "mkdir"):
+    # A kill loses nothing that was written, so dying before an fsync is dying after the write before it.
+    for name in ("write", "ftruncate", "mkdir"):
         deadly(os, name)
     for name in ("write_bytes", "replace", "unlink"):
         deadly(pathlib.Path, name)
@@ -105,7 +106,7 @@ def test_a_kill_between_any_two_writes_loses_nothing_acknowledged(tmp_path: Path
         if lived:
             break
         deaths += 1
-    assert deaths > (15 if part else 50), "the scenario writes more often than this"
+    assert deaths > (15 if part else 35), "the scenario writes more often than this"
 
 
 def test_a_journal_cut_at_any_byte_opens_and_verifies(tmp_path: Path) -> None:
