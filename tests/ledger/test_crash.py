@@ -238,6 +238,24 @@ def test_processes_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert verify(settings.ledger, log.verifier).require().size == 450
 
 
+@pytest.mark.parametrize("restored", [True, False])
+def test_an_open_log_notices_that_its_checkpoint_was_taken_back(tmp_path: Path, restored: bool) -> None:
+    log = open_test_log(tmp_path)
+    log.append(statement(0))
+    earlier = log.checkpoint()
+    log.append_many([statement(number) for number in range(1, 300)])
+    log.publish()
+    log.append(statement(300))
+    log.close()
+    if restored:
+        (tmp_path / "checkpoint").write_text(earlier)
+    else:
+        (tmp_path / "checkpoint").unlink()
+    log.append(statement(301))
+    with pytest.raises(IntegrityError, match="taken back from 301 entries"):
+        log.publish()
+
+
 def test_an_open_log_notices_that_history_was_taken_back(tmp_path: Path) -> None:
     folder = tmp_path / "ledger"
     log = open_test_log(folder)
