@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lifechart.core import durable
-from lifechart.model.batches import Collator, Windows, cut, in_groups
-from lifechart.model.heads import log_base_rates, survival_loss
+from lifechart.model.batches import Collator, Windows, cut, in_groups, question_features
+from lifechart.model.encoders.event import AGES
+from lifechart.model.heads import BaseRates, log_base_rates, log_ratios_by_age, survival_loss
 from lifechart.model.network import Batch, Network
 from lifechart.model.questions import Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
@@ -66,15 +67,16 @@ class Fit:
     seconds: float
 
 
-def base_rates(
-    tokens: Tokens, num_outcomes: int, seed: int, per_subject: int = 16
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return log hazards [O, B] of first onsets and of recurrences over the whole training split."""
+def base_rates(tokens: Tokens, num_outcomes: int, seed: int, per_subject: int = 16) -> BaseRates:
+    """Return what the training split says of first onsets, recurrences and ages before anything is learnt."""
     questions = sample_questions(tokens, per_subject, np.random.default_rng([seed, 1]))
     labels = label(tokens, questions, num_outcomes)
-    first = log_base_rates(labels.days_to, labels.observed, ~labels.had)
-    again = log_base_rates(labels.days_to, labels.observed, labels.had)
-    return first, again
+    ages = question_features(tokens, questions)[:, : len(AGES)]
+    return BaseRates(
+        first=log_base_rates(labels.days_to, labels.observed, ~labels.had),
+        again=log_base_rates(labels.days_to, labels.observed, labels.had),
+        by_age=log_ratios_by_age(labels.days_to, labels.observed, ~labels.had, ages),
+    )
 
 
 @dataclass
@@ -96,8 +98,8 @@ class Fitter:
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
-        base, again = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
-        self.network = Network(self.vocabulary, self.size, base, again, self.recipe.dropout).to(self.device)
+        base = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
+        self.network = Network(self.vocabulary, self.size, base, self.recipe.dropout).to(self.device)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.98))
         self.collator = Collator(self.vocabulary, self.size.context, self.device)
