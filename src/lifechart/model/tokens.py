@@ -121,8 +121,8 @@ _EVENT, _DEATH, _BIRTH, _END, _UNREAD = 0, 1, 2, 3, 4
 def _sorted(events: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
     """Return the events plus one START a subject, sorted, with the vocabulary's rows.
 
-    `role` tells birth, death, RECORD_END and what is not read from the rest. At equal times the code decides the order, so that it does
-    not matter in which order a source lists one visit.
+    `role` tells birth, death, RECORD_END and what is not read from the rest. At equal times the code decides the order,
+    so that it does not matter in which order a source lists one visit.
     """
     read = events.select(_READ).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64), token=event_codes())
     tokens = read["token"].unique()
