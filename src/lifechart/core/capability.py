@@ -64,6 +64,8 @@ class Grounds:
     forecaster: Forecaster
     report: Report
     names: dict[str, str]
+    released: frozenset[tuple[str, int]]
+    """Pairs of (outcome, horizon in days) that passed the gate. Nothing else may be claimed."""
 
 
 @runtime_checkable

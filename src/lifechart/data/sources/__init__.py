@@ -1,1 +1,154 @@
-"""One file a format; each turns records into the rows of timelines."""
+"""The contract of a source: a record format, read in units of bounded size into rows of one shape.
+
+`fhir` reads Bulk NDJSON and bundles: `documents` opens the files, `fhir_mapping` is the table of what is read,
+`fhir_types` applies it to one resource, `fhir_reader` to many, `fhir_chart` to a live chart. `tables` reads any CSV or
+Parquet under a declarative mapping, `meds` a MEDS data set. `order` says which of two events of one moment comes first.
+A source says what stands in a file; it never de-identifies, sorts or writes: `data.ingest` does that for all of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import polars as pl
+
+from lifechart.core import plugs
+from lifechart.core.errors import InputError
+
+ROWS: dict[str, Any] = {
+    "patient": pl.String,
+    "resource": pl.String,
+    "updated": pl.String,
+    "revision": pl.Int64,
+    "position": pl.Int64,
+    "type": pl.String,
+    "time": pl.Datetime("us"),
+    "code": pl.String,
+    "name": pl.String,
+    "kind": pl.String,
+    "numeric_value": pl.Float32,
+    "unit": pl.String,
+    "text_value": pl.String,
+    "link": pl.String,
+}
+"""Columns of a batch. `patient` and `resource` are the source's own ids (`resource` null: never a duplicate);
+`updated` (ISO 8601) and `revision` tell versions of one resource apart; `position` names the resource within its unit;
+`name` is the display that stood beside the code; `link` names another resource ("Type/id") that supplies what the row
+lacks: the encounter of an undated row, or the medication whose code replaces LINKED."""
+
+LINKED = "?"
+"""Stands in a code for what the linked resource will supply."""
+
+KEPT, NOT_MAPPED, WITHDRAWN, QUARANTINED = "kept", "not mapped", "withdrawn", "quarantined"
+DUPLICATE, OLDER_VERSION, AFTER_END = "duplicate", "older version", "after the end"
+OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
+"""What can become of a resource; every one read ends as exactly one of these. `withdrawn`: its own status says that it
+did not happen or was entered in error. `after the end`: dated after the patient's observation ends."""
+
+ENTRY_BITS = 24
+"""A position is `line << ENTRY_BITS | entry`: the line within the unit, and the entry of a bundle on that line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes `start` to `stop` of one file: the lines that begin there. `stop` -1: to the end."""
+
+    path: str
+    start: int = 0
+    stop: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one worker reads in one go: small files together, or a part of a large one. `size` in bytes."""
+
+    source: str
+    spans: tuple[Span, ...]
+    size: int
+    anchor: str = ""
+    """The resource type whose rows prove that a patient exists; empty: any row does."""
+    option: str = ""
+    """As given to `units`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A resource that could not be used; the reason holds nothing of the record."""
+
+    position: int
+    type: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a source made of some resources: the rows, and what became of each resource."""
+
+    rows: pl.DataFrame
+    """Columns ROWS."""
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(type, outcome) -> resources. A resource with rows counts as kept here; later stages may move it."""
+    withdrawn: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(type, status) -> resources."""
+    faults: list[Fault] = field(default_factory=list)
+    linked: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Resources that others take their code from: "Type/id" -> (code, name)."""
+    starts: list[int] = field(default_factory=list)
+    """Of each span begun so far in this unit, the line of the unit that it began at (a whole document is one line)."""
+    lines: int = 0
+    """Lines of this unit read so far."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One record format. Stateless, and pickles; the object is the module's `source`.
+
+    `option` is what a format needs to be told beside the path: for `tables`, where the mapping stands.
+    """
+
+    @property
+    def name(self) -> str:
+        """The plug's name, as in `--source fhir`."""
+
+    def detects(self, path: Path) -> bool:
+        """Return whether `path` (a file or a folder) holds this format."""
+
+    def files(self, path: Path, option: str) -> list[Path]:
+        """Return every file that is read, sorted: what the ledger's statement names by hash."""
+
+    def units(self, path: Path, option: str) -> list[Unit]:
+        """Divide `path` into units that fit in memory and can be read in any order, the same ones every time."""
+
+    def record_end(self, path: Path, option: str) -> str | None:
+        """Return when observation ended (ISO 8601), if the format says."""
+
+    def read(self, unit: Unit) -> Iterator[Batch]:
+        """Read a unit in batches. Nothing in the data makes this raise: what cannot be used becomes a Fault.
+
+        A source that knows when each subject's observation ended says so by rows of the code RECORD_END.
+        """
+
+
+def sources() -> dict[str, Source]:
+    """Return every installed source by name; raises PlugError if one breaks the contract."""
+    found = plugs.load("lifechart.sources", Source)
+    return {name: plug for name, plug in found.items() if isinstance(plug, Source)}
+
+
+def find_source(path: Path, name: str | None = None) -> Source:
+    """Return the source called `name`, or the first that detects its format at `path`."""
+    if not path.exists():
+        raise InputError("PATH", str(path), "a file or folder that exists")
+    known = sources()
+    if name is not None:
+        if name not in known:
+            raise InputError("--source", name, f"one of {sorted(known)}")
+        return known[name]
+    for plug in known.values():
+        if plug.detects(path):
+            return plug
+    raise InputError("PATH", str(path), f"records in one of the formats {sorted(known)}")

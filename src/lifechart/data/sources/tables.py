@@ -1,0 +1,259 @@
+"""CSV and Parquet tables under a declarative mapping (YAML): which columns of which table become which events.
+
+A mapping, in short (examples/nafld/ has a whole one, docs/how-to-add/source.md the rules):
+
+    name: my-cohort
+    day_zero: 2000-01-01          # the date that stands for day 0, where times are in days
+    tables:
+      - file: people.csv
+        subject: id
+        persons: true             # a subject without a row here is quarantined
+        events:
+          - {kind: demographic, code: MEDS_BIRTH, time: {age: age_at_entry}}
+          - {kind: demographic, code: {column: sex, values: {f: GENDER//female, m: GENDER//male}}}
+          - {kind: record, code: RECORD_END, time: {days: follow_up}}
+      - file: labs.parquet
+        subject: id
+        events:
+          - {kind: laboratory, code: LOINC//2085-9, where: {test: hdl}, time: {column: taken}, value: mg, unit: mg/dL}
+
+Only columns that the mapping names are read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+import yaml
+
+from lifechart.core.errors import InputError
+from lifechart.core.timeline import KINDS
+from lifechart.data.sources import ENTRY_BITS, KEPT, QUARANTINED, ROWS, Batch, Fault, Span, Unit
+
+MAPPING = "lifechart.yaml"
+"""A folder that holds this file is read under it, if no other mapping is named."""
+_DAYS_A_YEAR = 365.25
+_EVENT_KEYS = {"kind", "code", "time", "value", "unit", "text", "where"}
+_TIME_KEYS = ("age", "days", "column")
+_BATCH_ROWS = 250_000
+_BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a mapping."""
+
+    file: str
+    subject: str
+    persons: bool
+    events: tuple[dict[str, Any], ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that the mapping names, and so the only ones that are read."""
+        found = {self.subject: None}
+        for event in self.events:
+            code, time = event["code"], event.get("time") or {}
+            named = [event.get("value"), event.get("text"), *(event.get("where") or {})]
+            named += [code["column"]] if isinstance(code, dict) else []
+            named += [time[key] for key in _TIME_KEYS if isinstance(time.get(key), str)]
+            found |= {name: None for name in named if name is not None}
+        return list(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A checked mapping."""
+
+    path: str
+    day_zero: date
+    tables: tuple[Table, ...]
+    names: dict[str, str]
+
+
+def load_mapping(path: Path) -> Mapping:
+    """Read and check a mapping; raises InputError that names the key."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError("mapping", str(path), "a YAML file") from error
+    if not isinstance(content, dict) or not content.get("tables"):
+        raise InputError(str(path), "no tables", "a key `tables` with at least one table")
+    day_zero = content.get("day_zero", date(2000, 1, 1))
+    if not isinstance(day_zero, date):
+        raise InputError(f"{path}: day_zero", day_zero, "a date as 2000-01-01")
+    tables = tuple(_table(path, entry) for entry in content["tables"])
+    return Mapping(str(path), day_zero, tables, dict(content.get("names") or {}))
+
+
+def _table(path: Path, entry: dict[str, Any]) -> Table:
+    for key in ("file", "subject", "events"):
+        if not entry.get(key):
+            raise InputError(f"{path}: tables", key, "a file, a subject column and events")
+    where = f"{path}: {entry['file']}"
+    for event in entry["events"]:
+        unknown = set(event) - _EVENT_KEYS
+        if unknown:
+            raise InputError(where, sorted(unknown), f"only the keys {sorted(_EVENT_KEYS)}")
+        if event.get("kind") not in KINDS:
+            raise InputError(f"{where}: kind", event.get("kind"), f"one of {KINDS}")
+        code = event.get("code")
+        if not (isinstance(code, str) or (isinstance(code, dict) and {"column", "values"} <= set(code))):
+            raise InputError(f"{where}: code", code, "a code, or a column and its values")
+        time = event.get("time")
+        if time is not None and sum(key in time for key in _TIME_KEYS) != 1:
+            raise InputError(f"{where}: time", time, f"one of {_TIME_KEYS}")
+    return Table(entry["file"], entry["subject"], bool(entry.get("persons")), tuple(entry["events"]))
+
+
+class Tables:
+    """The source `tables`; its option is the path of the mapping."""
+
+    name = "tables"
+
+    def detects(self, path: Path) -> bool:
+        """Return whether the folder brings its own mapping."""
+        return path.is_dir() and (path / MAPPING).exists()
+
+    def files(self, path: Path, option: str) -> list[Path]:
+        """Return the mapping and the tables that it names."""
+        mapping = _mapping(path, option)
+        return [Path(mapping.path), *sorted(_present(path, table) for table in mapping.tables)]
+
+    def units(self, path: Path, option: str) -> list[Unit]:
+        """Return one unit a table; it is read in batches."""
+        mapping = _mapping(path, option)
+        proof = next((table.file for table in mapping.tables if table.persons), "")
+        found = [_present(path, table) for table in mapping.tables]
+        return [Unit(self.name, (Span(str(f)),), f.stat().st_size, proof, mapping.path) for f in sorted(set(found))]
+
+    def record_end(self, path: Path, option: str) -> str | None:
+        """Return None: a mapping says it by RECORD_END events, else the newest date counts."""
+        return None
+
+    def read(self, unit: Unit) -> Iterator[Batch]:
+        """Read one table in batches."""
+        mapping = load_mapping(Path(unit.option))
+        path = Path(unit.spans[0].path)
+        table = next(table for table in mapping.tables if path.name == Path(table.file).name)
+        lines = 0
+        for frame, broken in _frames(path, table.columns):
+            batch = _batch(frame, table, mapping, lines)
+            lines += frame.height
+            batch.faults += [Fault((lines + n) << ENTRY_BITS, table.file, "malformed") for n in range(broken)]
+            batch.counts[table.file, QUARANTINED] += broken
+            lines += broken
+            batch.lines = lines
+            yield batch
+
+
+def _mapping(path: Path, option: str) -> Mapping:
+    return load_mapping(Path(option) if option else path / MAPPING)
+
+
+def _present(path: Path, table: Table) -> Path:
+    found = path / table.file
+    if not found.exists():
+        raise InputError("PATH", str(found), "the file that the mapping names")
+    return found
+
+
+def _frames(path: Path, columns: list[str]) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Yield (rows as strings, broken rows met) of some megabytes each."""
+    if path.suffix == ".parquet":
+        for batch in pq.ParquetFile(path).iter_batches(_BATCH_ROWS, columns=columns):
+            yield pl.DataFrame(batch).cast(pl.String), 0
+        return
+    broken = 0
+
+    def refuse(row: pc.InvalidRow) -> str:
+        nonlocal broken
+        broken += 1
+        return "skip"
+
+    reader = pc.open_csv(
+        path,
+        read_options=pc.ReadOptions(block_size=_BLOCK_BYTES),
+        parse_options=pc.ParseOptions(invalid_row_handler=refuse, newlines_in_values=True),
+        convert_options=pc.ConvertOptions(
+            include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True
+        ),
+    )
+    for batch in reader:
+        here, broken = broken, 0
+        yield pl.DataFrame(batch), here
+
+
+def _batch(frame: pl.DataFrame, table: Table, mapping: Mapping, lines: int) -> Batch:
+    placed = frame.with_columns(position=(pl.int_range(pl.len(), dtype=pl.Int64) + lines) * (1 << ENTRY_BITS))
+    parts = [_events(placed, table, event, mapping) for event in table.events]
+    rows = pl.concat(parts)
+    silent = placed.filter(~pl.col("position").is_in(rows.get_column("position").unique().to_list()))
+    faults = [Fault(position, table.file, "no event") for position in silent.get_column("position")]
+    kept = frame.height - len(faults)
+    counts = Counter({(table.file, KEPT): kept, (table.file, QUARANTINED): len(faults)})
+    return Batch(rows=rows, counts=counts, faults=faults, starts=[0])
+
+
+def _events(frame: pl.DataFrame, table: Table, event: dict[str, Any], mapping: Mapping) -> pl.DataFrame:
+    """Return the rows (columns ROWS) that one event of the mapping makes of a table's rows."""
+    said = pl.col(table.subject).is_not_null()
+    for column, wanted in (event.get("where") or {}).items():
+        values = wanted if isinstance(wanted, list) else [wanted]
+        said &= pl.col(column).is_in([str(value) for value in values])
+    code = _code(event["code"])
+    value, text = (pl.col(event[key]) if event.get(key) else None for key in ("value", "text"))
+    number = value.cast(pl.Float64, strict=False).cast(pl.Float32) if value is not None else None
+    said &= code.is_not_null()
+    if number is not None:
+        said &= number.is_not_null()
+    time = _time(event.get("time"), mapping.day_zero)
+    columns: dict[str, pl.Expr] = {
+        "patient": pl.col(table.subject),
+        "position": pl.col("position"),
+        "type": pl.lit(table.file),
+        "code": code,
+        "name": code.replace_strict(mapping.names, default=None, return_dtype=pl.String),
+        "kind": pl.lit(event["kind"]),
+        "unit": pl.lit(event.get("unit")),
+    }
+    columns |= {"numeric_value": number} if number is not None else {}
+    columns |= {"text_value": text} if text is not None else {}
+    columns |= {"time": time} if time is not None else {}
+    said &= time.is_not_null() if time is not None else pl.lit(True)
+    return frame.filter(said).select(
+        columns.get(name, pl.lit(None)).cast(dtype).alias(name) for name, dtype in ROWS.items()
+    )
+
+
+def _code(stated: str | dict[str, Any]) -> pl.Expr:
+    if isinstance(stated, str):
+        return pl.lit(stated)
+    values = {str(value): code for value, code in stated["values"].items()}
+    return pl.col(stated["column"]).replace_strict(values, default=None, return_dtype=pl.String)
+
+
+def _time(stated: dict[str, Any] | None, day_zero: date) -> pl.Expr | None:
+    """Return the time of an event: `age` years before day zero (a birth), `days` from it, or what a `column` holds."""
+    if stated is None:
+        return None
+    if "column" in stated:
+        return pl.col(stated["column"]).str.to_datetime(stated.get("format"), time_unit="us", strict=False)
+    start = pl.lit(day_zero).cast(pl.Datetime("us"))
+    number = stated["age"] if "age" in stated else stated["days"]
+    days = (pl.col(number) if isinstance(number, str) else pl.lit(number)).cast(pl.Float64, strict=False)
+    if "age" in stated:
+        days = (-days * _DAYS_A_YEAR).floor()
+    return start + pl.duration(days=days)
+
+
+source = Tables()

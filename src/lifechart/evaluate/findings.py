@@ -1,0 +1,97 @@
+"""From forecasts to the rows of a Report: every metric of every forecaster, subgroups, reliability curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lifechart.core.report import EVERYONE, Metric
+from lifechart.evaluate import headline
+from lifechart.evaluate.calibration import Point, reliability
+from lifechart.evaluate.metrics import Estimate, Sample, evaluate
+from lifechart.evaluate.question import MIN_PEOPLE, Question, Scorer
+from lifechart.evaluate.subgroups import subgroups
+
+SUBGROUP_METRICS = ("auroc", "observed_expected", "calibration_slope")
+Reportable = list[tuple[str, int, str]]
+"""(outcome, horizon, onset) with enough people to report on."""
+Curves = dict[tuple[str, int, str], list[Point]]
+"""By (outcome, horizon, forecaster), new onset."""
+
+Scores = dict[str, dict[tuple[str, int], NDArray[np.float32]]]
+
+
+def measure(
+    question: Question, scorers: Sequence[Scorer], scores: Scores, reportable: Reportable
+) -> tuple[list[Metric], headline.Estimates]:
+    """Return every metric of every scorer, and the AUROCs of new onset at the main horizon for the headline."""
+    metrics: list[Metric] = []
+    estimates: headline.Estimates = {}
+    for outcome, horizon, onset in reportable:
+        rows = question.rows(outcome, horizon, onset)
+        for scorer in scorers:
+            if (outcome, horizon) not in scores[scorer.name]:
+                continue
+            sample = question.sample(outcome, horizon, rows, scores[scorer.name][outcome, horizon])
+            found = evaluate(sample, question.weights)
+            metrics += _rows(found, sample, scorer.name, outcome, horizon, onset, EVERYONE)
+            if onset == "new" and horizon == question.task.main_horizon_days:
+                estimates.setdefault(outcome, headline.Outcome(len(sample.labels), sample.num_events, {}))
+                estimates[outcome].auroc[scorer.name] = found["auroc"]
+    return metrics, estimates
+
+
+def by_subgroup(
+    question: Question, forecaster: str, scores: dict[tuple[str, int], NDArray[np.float32]], reportable: Reportable
+) -> list[Metric]:
+    """Return a few metrics of one forecaster in each subgroup, for new onset at the main horizon."""
+    metrics: list[Metric] = []
+    groups = subgroups(question.events, question.history, question.prompts)
+    for outcome, horizon in _main_new(question, reportable):
+        rows = question.rows(outcome, horizon, "new")
+        for name, members in groups.items():
+            sample = question.sample(outcome, horizon, rows & members, scores[outcome, horizon])
+            if min(sample.people_with_event, sample.people_without_event) < MIN_PEOPLE:
+                continue
+            found = evaluate(sample, question.weights)
+            chosen = {metric: found[metric] for metric in SUBGROUP_METRICS if metric in found}
+            metrics += _rows(chosen, sample, forecaster, outcome, horizon, "new", name)
+    return metrics
+
+
+def curves(question: Question, scores: Scores, reportable: Reportable) -> Curves:
+    """Return the reliability curves of every forecaster, for new onset at the main horizon."""
+    found: Curves = {}
+    for outcome, horizon in _main_new(question, reportable):
+        rows = question.rows(outcome, horizon, "new")
+        for name, table in scores.items():
+            if (outcome, horizon) in table:
+                sample = question.sample(outcome, horizon, rows, table[outcome, horizon])
+                found[outcome, horizon, name] = reliability(sample, question.weights)
+    return found
+
+
+def _main_new(question: Question, reportable: Reportable) -> Iterator[tuple[str, int]]:
+    for outcome, horizon, onset in reportable:
+        if onset == "new" and horizon == question.task.main_horizon_days:
+            yield outcome, horizon
+
+
+def _rows(
+    found: dict[str, Estimate], sample: Sample, scorer: str, outcome: str, horizon: int, onset: str, subgroup: str
+) -> Iterator[Metric]:
+    for name, estimate in found.items():
+        yield Metric(
+            name=name,
+            value=estimate.value,
+            interval=estimate.interval(),
+            forecaster=scorer,
+            outcome=outcome,
+            horizon_days=horizon,
+            onset=onset,
+            subgroup=subgroup,
+            num_prompts=len(sample.labels),
+            num_events=sample.num_events,
+        )

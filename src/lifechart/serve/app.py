@@ -1,0 +1,185 @@
+"""Puts the house together: what is opened at start, what every response carries, and what an error may say."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
+
+from lifechart.core import plugs
+from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError, LifechartError
+from lifechart.core.settings import Settings
+from lifechart.ledger.log import open_log
+from lifechart.release.shelf import open_shelf
+from lifechart.serve import pages, sign_in
+from lifechart.serve.access import Access
+from lifechart.serve.audit import Auditor
+from lifechart.serve.bedside import House
+from lifechart.serve.predict import Predictor
+from lifechart.serve.records import ChartUnreadable, Ehr, NoSuchPatient
+from lifechart.serve.store import Store
+from lifechart.serve.surfaces import Surface
+
+log = logging.getLogger("lifechart.serve")
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_STATUS: dict[type[LifechartError], tuple[int, str]] = {
+    AccessDenied: (403, "You may not see this"),
+    NoSuchPatient: (404, "There is no such patient"),
+    InputError: (400, "That could not be used"),
+    ChartUnreadable: (502, "The chart could not be read"),
+    AuditError: (503, "Nothing can be shown"),
+    IntegrityError: (503, "The released model did not verify"),
+}
+_SAID: dict[type[LifechartError], str] = {
+    ChartUnreadable: "The EHR did not give the whole chart, so nothing is shown rather than a part of it. Try again.",
+    AuditError: "The audit log cannot be written at the moment. Until it can, no answer is shown.",
+    IntegrityError: "A file of the release is not the one that was signed. A steward has to look at it.",
+}
+"""What the page says in place of the error's own message, where that is for the log."""
+
+
+def create_app(settings: Settings, opener: Callable[[Settings], House] | None = None) -> FastAPI:
+    """Return the application. `opener` gives another house than the settings describe, as one with an EHR in memory."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        house = (opener or open_house)(settings)
+        app.state.house = house
+        try:
+            yield
+        finally:
+            house.predictor.close()
+            await house.ehr.close()
+            house.ledger.close()
+            house.store.close()
+
+    app = FastAPI(title="Lifechart", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.middleware("http")(_guard)
+    app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
+    app.include_router(sign_in.router)
+    for surface in plugs.load("lifechart.surfaces", Surface).values():
+        assert isinstance(surface, Surface)
+        app.include_router(surface.router)
+    app.add_exception_handler(sign_in.SignInNeeded, _to_sign_in)
+    app.add_exception_handler(LifechartError, _refused)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _http_error)
+    return app
+
+
+def open_house(settings: Settings) -> House:
+    """Open everything that the outlets work with."""
+    store, ledger = Store(settings.database), open_log(settings)
+    shelf = open_shelf(settings, ledger)
+    return House(
+        settings=settings,
+        store=store,
+        access=Access(store, settings),
+        ehr=Ehr(settings),
+        shelf=shelf,
+        ledger=ledger,
+        predictor=Predictor(shelf),
+        auditor=Auditor(ledger, settings),
+    )
+
+
+def run(settings: Settings) -> None:
+    """Serve until stopped. Uvicorn's own access log is off: it would write addresses, and those name patients."""
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+    )
+
+
+async def _guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """Refuse what another site sends, add the headers, and log the route's template with status and time."""
+    start = time.perf_counter()
+    if request.method not in ("GET", "HEAD") and request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        response: Response = JSONResponse({"detail": "Not from another site."}, 403)
+    else:
+        try:
+            response = await call_next(request)
+        except Exception as error:
+            # The message could hold an identifier; the kind of error and where it arose cannot.
+            log.error("unexpected %s at %s", type(error).__name__, _where(error))
+            response = _problem(request, 500, "Something went wrong", "The fault has been logged.")
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.url.path.startswith("/static/"):
+        response.headers["Cache-Control"] = "public, max-age=3600"
+    else:
+        response.headers["Cache-Control"] = "no-store"
+    route = request.scope.get("route")
+    template = getattr(route, "path", "(no route)")
+    log.info("%s %s %d %.1f ms", request.method, template, response.status_code, 1000 * (time.perf_counter() - start))
+    return response
+
+
+def _where(error: BaseException) -> str:
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append(f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return " > ".join(frames[-6:])
+
+
+async def _to_sign_in(request: Request, error: Exception) -> Response:
+    target = request.url.path if request.method == "GET" else "/"
+    address = f"/sign-in?next={target}"
+    if request.headers.get("hx-request"):
+        return Response(status_code=401, headers={"HX-Redirect": "/sign-in"})
+    return RedirectResponse(address, status_code=303)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    kind = next((kind for kind in _STATUS if isinstance(error, kind)), None)
+    status, title = _STATUS[kind] if kind else (500, "Something went wrong")
+    # An InputError repeats what was typed, which can be a name; its key says enough for a log.
+    log.warning("%s: %s", type(error).__name__, error.key if isinstance(error, InputError) else error)
+    said = _SAID.get(kind, str(error)) if kind else "The fault has been logged."
+    return _problem(request, status, title, said)
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    places = sorted({".".join(str(part) for part in each["loc"]) for each in error.errors()})
+    return _problem(request, 400, "That could not be used", f"Not as expected: {', '.join(places)}.")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    title = "Page not found" if error.status_code == 404 else "That cannot be done"
+    return _problem(request, error.status_code, title, "Check the address.")
+
+
+def _problem(request: Request, status: int, title: str, said: str) -> Response:
+    """Return a page to a person, JSON to a system. Neither ever holds an identifier."""
+    if "text/html" in request.headers.get("accept", ""):
+        return pages.render(request, "problem.html", {"title": title, "said": said}, status)
+    return JSONResponse({"title": title, "detail": said}, status)

@@ -1,0 +1,89 @@
+"""One question at the bedside, the same for every outlet: may they, forecast, answer, audit; only then show."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from lifechart.core.answer import Answer
+from lifechart.core.settings import Settings
+from lifechart.ledger.log import Log
+from lifechart.release.shelf import Shelf
+from lifechart.serve.access import Access, Showing, User, showing
+from lifechart.serve.audit import Auditor, answer_digest
+from lifechart.serve.predict import Predictor, Ready
+from lifechart.serve.records import Chart, Ehr, Resource
+from lifechart.serve.store import Store
+
+log = logging.getLogger("lifechart.serve")
+
+_TEST_PATIENT = ("http://terminology.hl7.org/CodeSystem/v3-ActReason", "HTEST")
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every outlet works with; one for a process, found at `app.state.house`."""
+
+    settings: Settings
+    store: Store
+    access: Access
+    ehr: Ehr
+    shelf: Shelf
+    ledger: Log
+    predictor: Predictor
+    auditor: Auditor
+
+
+def house_of(request: Request) -> House:
+    """Return the house that serves this request."""
+    house = request.app.state.house
+    assert isinstance(house, House)
+    return house
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What may be shown: an audited answer, or why there is none."""
+
+    answer: Answer | None
+    digest: str
+    ready: Ready | None
+    withheld: str = ""
+
+
+async def ask(house: House, capability: str, user: User, chart: Chart, outlet: str) -> Shown:
+    """Ask one capability about one patient, as of now.
+
+    The answer comes back only after its statement is in the ledger; AuditError passes through, and whoever catches it
+    shows nothing. In phases that are kept from sight it is made and audited all the same.
+    """
+    plug = house.predictor.capabilities[capability]
+    state = await asyncio.to_thread(house.shelf.state, capability)
+    verdict = showing(plug.declaration, user, state.phase, state.on, is_test_patient(chart.patient))
+    if verdict is Showing.NOTHING or state.version is None:
+        return Shown(None, "", None, why_withheld(state.version, state.on, state.reason))
+    answer = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
+    await asyncio.to_thread(
+        house.auditor.answered, answer, chart.timeline, str(chart.patient["id"]), user.name, outlet, verdict.value
+    )
+    if verdict is Showing.SHADOW:
+        return Shown(None, "", None, "Forecasts are being made for comparison and are not shown yet.")
+    return Shown(answer, answer_digest(answer), house.predictor.ready(capability))
+
+
+def why_withheld(version: str | None, on: bool, reason: str) -> str:
+    """Say in one sentence why a capability shows nothing."""
+    if version is None:
+        return "No model has been released for this yet."
+    if not on:
+        return f"This has been switched off: {reason}"
+    return "This has not been released for use with this patient and your role."
+
+
+def is_test_patient(patient: Resource) -> bool:
+    """Say whether the EHR marks this patient as made up (FHIR security label HTEST)."""
+    labels = patient.get("meta", {}).get("security", [])
+    return any((label.get("system"), label.get("code")) == _TEST_PATIENT for label in labels)

@@ -1,0 +1,216 @@
+"""The steward's pages: what is released and on what evidence, how far it is let out, the switch, and the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import FileResponse, RedirectResponse, Response
+
+from lifechart.core.capability import Declaration, Phase, Role
+from lifechart.core.errors import InputError, IntegrityError, LifechartError
+from lifechart.core.report import Report
+from lifechart.ledger.log import Entry
+from lifechart.ledger.verify import Verification, verify
+from lifechart.release.gate import Check
+from lifechart.release.history import State
+from lifechart.release.shelf import Release
+from lifechart.serve import decisions
+from lifechart.serve.access import User
+from lifechart.serve.bedside import House, house_of
+from lifechart.serve.pages import render
+from lifechart.serve.sign_in import Form, signed_in
+from lifechart.serve.surfaces import Outlet
+
+router = APIRouter(prefix="/steward")
+surface = Outlet("steward", router)
+
+Reader = Annotated[User, Depends(signed_in(Role.STEWARD, Role.AUDITOR))]
+Steward = Annotated[User, Depends(signed_in(Role.STEWARD))]
+
+_LAST = 12
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
+_PHASE_WORDS = {
+    Phase.OFF: "Shown to nobody",
+    Phase.SIMULATION: "Shown for test patients only",
+    Phase.SHADOW: "Made and audited, shown to nobody",
+    Phase.TRIAL: "Made and audited; shown within a trial only",
+    Phase.CLINICIANS: "Shown to the roles that it is for",
+    Phase.INSTITUTIONS: "Also for other institutions",
+    Phase.PUBLIC: "Also for the public",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one capability stands."""
+
+    declaration: Declaration
+    state: State
+    release: Release | None
+    fault: str
+    """Why the current release does not verify, or nothing."""
+    criteria: list[Criterion]
+    decided: list[tuple[str, str, str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One criterion of the gate over all that it was asked of."""
+
+    name: str
+    scope: str
+    limit: str
+    num_checks: int
+    num_passed: int
+    figure: float | None
+    """The figure, where it was asked once."""
+
+
+@router.get("")
+async def overview(request: Request, user: Reader) -> Response:
+    """Show every capability and the ledger."""
+    house = house_of(request)
+    context = await asyncio.to_thread(_overview, house)
+    return render(request, "steward.html", {**context, "verification": None})
+
+
+@router.post("/verify")
+async def verify_ledger(request: Request, user: Reader, fields: Form) -> Response:
+    """Re-hash the whole ledger and say what was found."""
+    house = house_of(request)
+    context = await asyncio.to_thread(_overview, house)
+    verification = await asyncio.to_thread(_verify, house)
+    return render(request, "steward.html", {**context, "verification": verification})
+
+
+@router.post("/{capability}/switch")
+async def switch(request: Request, user: Steward, fields: Form, capability: str) -> Response:
+    """Switch a capability off or on; it takes effect with the next question."""
+    house = house_of(request)
+    on, reason = fields.get("switch") == "on", fields.get("reason", "")
+    _known(house, capability)
+    await asyncio.to_thread(lambda: house.shelf.switch(capability, on, actor=user.name, reason=reason))
+    return RedirectResponse("/steward", status_code=303)
+
+
+@router.post("/{capability}/phase")
+async def set_phase(request: Request, user: Steward, fields: Form, capability: str) -> Response:
+    """Let the current release out to a phase, or take it back."""
+    house = house_of(request)
+    _known(house, capability)
+    wanted = fields.get("phase", "")
+    if wanted not in set(Phase):
+        raise InputError("phase", "(not shown)", f"one of {[phase.value for phase in Phase]}")
+    reason = fields.get("reason", "")
+    await asyncio.to_thread(lambda: house.shelf.set_phase(capability, Phase(wanted), actor=user.name, reason=reason))
+    return RedirectResponse("/steward", status_code=303)
+
+
+@router.get("/{capability}/releases/{version}")
+async def release(request: Request, user: Reader, capability: str, version: str) -> Response:
+    """Show one release: what it consists of and every check of its gate."""
+    house = house_of(request)
+    _known(house, capability)
+    found = await asyncio.to_thread(house.shelf.get, capability, version)
+    report = await asyncio.to_thread(Report.load, found.report)
+    context = {
+        "release": found,
+        "names": report.outcome_names,
+        "criteria": criteria_of(found.manifest.checks),
+        "pairs": _pairs(found, report),
+        "has_page": found.report.with_suffix(".html").exists(),
+    }
+    return render(request, "release.html", context)
+
+
+@router.get("/{capability}/releases/{version}/report")
+async def report_page(request: Request, user: Reader, capability: str, version: str) -> Response:
+    """Show the evaluation's own page, confined: it may style itself and hold its plots, and do nothing else."""
+    house = house_of(request)
+    _known(house, capability)
+    found = await asyncio.to_thread(house.shelf.get, capability, version)
+    page = found.report.with_suffix(".html")
+    if not page.exists():
+        raise InputError("report", version, "a release whose report has a page")
+    return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
+
+
+def criteria_of(checks: Sequence[Check]) -> list[Criterion]:
+    """Return the gate's checks by criterion, in the gate's order."""
+    grouped: dict[str, list[Check]] = {}
+    for check in checks:
+        grouped.setdefault(check.criterion, []).append(check)
+    return [
+        Criterion(
+            name,
+            found[0].scope,
+            found[0].limit,
+            len(found),
+            sum(check.passed for check in found),
+            found[0].figure if len(found) == 1 else None,
+        )
+        for name, found in grouped.items()
+    ]
+
+
+def _overview(house: House) -> dict[str, object]:
+    house.ledger.refresh()
+    size = house.ledger.size
+    last: list[Entry] = list(house.ledger.entries(max(0, size - _LAST), size))
+    return {
+        "standings": [_standing(house, plug.declaration) for plug in house.predictor.capabilities.values()],
+        "phases": _PHASE_WORDS,
+        "reasons": decisions.REASONS,
+        "size": size,
+        "root": house.ledger.root,
+        "last": [(entry.index, entry.statement) for entry in reversed(last)],
+    }
+
+
+def _standing(house: House, declaration: Declaration) -> Standing:
+    state = house.shelf.state(declaration.name)
+    release, fault = None, ""
+    if state.version is not None:
+        try:
+            release = house.shelf.current(declaration.name)
+        except IntegrityError as error:
+            fault = str(error)
+    criteria = criteria_of(release.manifest.checks) if release else []
+    return Standing(declaration, state, release, fault, criteria, decisions.tally(house.store, declaration.name))
+
+
+def _verify(house: House) -> Verification | str:
+    house.ledger.publish()
+    try:
+        return verify(house.ledger.folder, house.ledger.verifier)
+    except LifechartError as error:
+        return str(error)
+
+
+def _pairs(release: Release, report: Report) -> list[tuple[str, list[tuple[int, bool, list[Check]]]]]:
+    """Return (outcome's name, [(horizon in days, released, failed checks)]) of everything that was examined."""
+    by_outcome: dict[str, dict[int, list[Check]]] = {}
+    for check in release.manifest.checks:
+        if check.outcome and check.horizon_days and check.scope != "whole":
+            by_outcome.setdefault(check.outcome, {}).setdefault(check.horizon_days, []).append(check)
+    released = set(release.released)
+    rows = [
+        (
+            report.outcome_names.get(outcome, outcome),
+            [
+                (days, (outcome, days) in released, [check for check in checks if not check.passed])
+                for days, checks in sorted(horizons.items())
+            ],
+        )
+        for outcome, horizons in by_outcome.items()
+    ]
+    return sorted(rows, key=lambda row: (-sum(shown for _, shown, _ in row[1]), row[0]))
+
+
+def _known(house: House, capability: str) -> None:
+    if capability not in house.predictor.capabilities:
+        raise InputError("capability", "(not shown)", f"one of {sorted(house.predictor.capabilities)}")
