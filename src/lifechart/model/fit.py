@@ -21,9 +21,9 @@ from lifechart.model.batches import Collator, Windows, cut, in_groups, question_
 from lifechart.model.encoders.event import AGES
 from lifechart.model.heads import BaseRates, log_base_rates, log_ratios_by_age, survival_loss
 from lifechart.model.network import Batch, Network
-from lifechart.model.questions import Labels, Questions, label, sample_questions
+from lifechart.model.questions import EDGES, Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
-from lifechart.model.tokens import Tokens
+from lifechart.model.tokens import DAY_US, Tokens
 from lifechart.model.vocabulary import Vocabulary
 
 
@@ -33,8 +33,8 @@ class Recipe:
 
     dropout: float = 0.1
     weight_decay: float = 0.1
-    history_decay: float = 0.1
-    history_rate: float = 1.0
+    history_spread: float = 0.3
+    """Standard deviation of the normal prior on what a column of the history does to a log hazard."""
     next_code_weight: float = 0.1
     recurrence_weight: float = 0.25
     averaging: float = 0.995
@@ -111,6 +111,10 @@ class Fitter:
         self.best_state = _copied(self.averaged)
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []
+        # The prior counts once against the likelihood of the whole split, of which windows of five years that do not
+        # overlap are the independent parts; the loss is a mean over questions.
+        windows = float((self.train.end / DAY_US / EDGES[-1]).sum())
+        self._prior = 1.0 / (2 * self.recipe.history_spread**2 * windows)
         self.steps = self.size.epochs * len(self._plan(0)[2])
 
     def run(self, stop_at: int | None = None) -> Fit:
@@ -185,7 +189,8 @@ class Fitter:
             auxiliary = self.network.next_code_loss(batch, output.hidden_RTD, self.recipe.most_logits)
         main = survival(output.log_hazard_QOB, labels, self.recipe.recurrence_weight)
         self.optimizer.zero_grad(set_to_none=True)
-        (main + self.recipe.next_code_weight * auxiliary).backward()  # type: ignore[no-untyped-call]
+        prior = self.network.hazards.history.weight.square().sum() * self._prior
+        (main + self.recipe.next_code_weight * auxiliary + prior).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
@@ -228,7 +233,7 @@ class Fitter:
         return [
             {"params": matrices, "weight_decay": self.recipe.weight_decay, "scale": 1.0},
             {"params": flat, "weight_decay": 0.0, "scale": 1.0},
-            {"params": [table], "weight_decay": self.recipe.history_decay, "scale": self.recipe.history_rate},
+            {"params": [table], "weight_decay": 0.0, "scale": 1.0},
         ]
 
     def _identity(self) -> str:
