@@ -1,13 +1,14 @@
 """The log: receipts, reading back, proofs, other processes."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from lifechart.core.errors import InputError
+from lifechart.core.errors import AuditError, InputError, IntegrityError
 from lifechart.core.settings import Settings
 from lifechart.ledger import checkpoint, merkle
-from lifechart.ledger.log import open_log
+from lifechart.ledger.log import Log, open_log, public_verifier
 from lifechart.ledger.statement import Statement, Subject
 
 
@@ -69,3 +70,20 @@ def test_a_begun_log_does_not_get_a_new_key(tmp_path: Path) -> None:
     (settings.keys / "ledger.pem").unlink()
     with pytest.raises(InputError, match="ledger key"):
         open_log(settings)
+
+
+def test_an_auditor_reads_with_the_public_key_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    with open_log(settings) as log:
+        log.append_many([statement(number) for number in range(300)])
+    copy = tmp_path / "copy"
+    shutil.copytree(settings.ledger, copy)
+    verifier = public_verifier(settings, settings.keys / "ledger.pub")
+    read = Log(copy, "lifechart/example-hospital", verifier)
+    assert [entry.statement.predicate["number"] for entry in read.entries()] == list(range(300))
+    with pytest.raises(AuditError, match="without a key"):
+        read.append(statement(1))
+    with pytest.raises(IntegrityError, match="of the log"):
+        Log(copy, "lifechart/another-hospital", verifier)
+    with pytest.raises(InputError, match="verifier key"):
+        public_verifier(settings, tmp_path / "nothing.pub")

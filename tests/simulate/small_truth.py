@@ -7,8 +7,8 @@ import numpy as np
 import orjson
 import polars as pl
 
-from lifechart.simulate.fragments import rows
 from lifechart.simulate.identities import hex_ids
+from lifechart.simulate.tables import keys, rows
 
 TODAY = date(2026, 1, 1)
 SHARE = {"observation": 0.62, "symptom": 0.1, "condition": 0.08, "medication": 0.1, "procedure": 0.03}
@@ -59,7 +59,7 @@ def _people(rng: np.random.Generator, lives: int, seed: int) -> pl.DataFrame:
             pl.col("birth") + pl.duration(minutes=pl.Series(rng.integers(1, 9_000_000, lives)))
         ),
         sex=pl.Series(rng.choice(["female", "male"], lives)),
-        ancestry=pl.Series(rng.choice(rows("ancestries")["key"].to_list(), lives)),
+        ancestry=pl.Series(rng.choice(keys("ancestries"), lives)),
         language=pl.Series(rng.choice(["en", "es"], lives)),
     ).with_columns(death=pl.when(pl.col("death") < datetime(2026, 1, 1)).then("death"))
 
@@ -72,7 +72,7 @@ def _encounters(rng: np.random.Generator, people: pl.DataFrame, visits: int) -> 
     part = pl.Series(rng.random(frame.height))
     frame = frame.with_columns(time=(pl.col("birth") + (last - pl.col("birth")) * part).dt.truncate("1m"))
     key = pl.Series(rng.choice(["ambulatory", "emergency", "inpatient"], frame.height, p=[0.85, 0.1, 0.05]))
-    reasons = ["routine", "follow_up", *rows("symptoms")["key"], *rows("conditions")["key"], "influenza"]
+    reasons = ["routine", "follow_up", "admission", "vaccination", *keys("symptoms"), *keys("conditions")]
     frame = (
         frame.sort("life", "time")
         .with_columns(key=key)
@@ -99,10 +99,10 @@ def _inside(rng: np.random.Generator, encounters: pl.DataFrame, at_each: int) ->
     key, value = np.empty(frame.height, object), np.full(frame.height, np.nan, np.float32)
     for kind, name in NAMES.items():
         here = np.flatnonzero(kinds == kind)
-        chosen = rng.integers(0, rows(name).height, len(here))
-        key[here] = rows(name)["key"].to_numpy()[chosen]
+        chosen = rng.integers(0, len(rows(name)), len(here))
+        key[here] = np.array(keys(name), object)[chosen]
         if kind == "observation":
-            table = rows(name).to_dicts()
+            table = rows(name)
             for number, row in enumerate(table):
                 there = here[chosen == number]
                 scale = 3 if row["values"] else float(row["high"] or 100) * 1.3

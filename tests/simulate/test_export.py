@@ -1,6 +1,7 @@
 """The export: every event of the truth once, valid FHIR, references that hold, the same bytes for the same truth."""
 
 import importlib
+import json
 from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,12 +9,15 @@ from pathlib import Path
 import orjson
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lifechart.core.durable import tree_digests
 from lifechart.core.errors import InputError
 from lifechart.simulate import export as export_module
 from lifechart.simulate.export import export
-from lifechart.simulate.fragments import rows
+from lifechart.simulate.fragments import decimal
+from lifechart.simulate.tables import rows
 from tests.simulate import small_truth
 
 TYPES = (
@@ -53,7 +57,7 @@ def of(row: dict, element: str = "subject") -> str:
 def expected(truth: Path) -> Counter[Event]:
     events = pl.read_parquet(truth / "events.parquet")
     people = pl.read_parquet(truth / "people.parquet").select("life", "patient_id")
-    codes = {kind: dict(rows(name).select("key", column).iter_rows()) for kind, (name, column) in CODES.items()}
+    codes = {kind: {row["key"]: row[column] for row in rows(name)} for kind, (name, column) in CODES.items()}
     found: Counter[Event] = Counter()
     for row in events.join(people, on="life").iter_rows(named=True):
         kind, key = row["kind"], row["key"]
@@ -97,7 +101,7 @@ def exported(hospital: Path) -> Counter[Event]:
 def number(part: dict) -> float:
     if "valueQuantity" in part:
         return float(pl.Series([part["valueQuantity"]["value"]], dtype=pl.Float32)[0])
-    answers = rows("observations").filter(pl.col("loinc") == code_of(part["code"]))["values"][0].split(";")
+    answers = next(row["values"] for row in rows("observations") if row["loinc"] == code_of(part["code"])).split(";")
     return float([answer.split("=")[1] for answer in answers].index(code_of(part["valueCodeableConcept"])))
 
 
@@ -115,6 +119,30 @@ def test_resources_are_valid_fhir(hospital: Path, resource: str) -> None:
     assert content
     for line in content[:120] + content[-30:]:
         model.model_validate_json(line)
+
+
+@pytest.mark.parametrize("resource", TYPES)
+def test_no_member_is_written_twice(hospital: Path, resource: str) -> None:
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        assert len(dict(pairs)) == len(pairs), [name for name, _ in pairs]
+        return dict(pairs)
+
+    for line in (hospital / f"fhir/{resource}.ndjson").read_bytes().splitlines()[:200]:
+        assert json.loads(line, object_pairs_hook=once)["resourceType"] == resource
+        assert b'""' not in line
+        assert b"null" not in line
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
+def test_a_decimal_reads_back_as_the_same_number(values: list[float]) -> None:
+    frame = pl.DataFrame({"value": pl.Series(values, dtype=pl.Float32)})
+    texts = frame.select(decimal())["value"].to_list()
+    assert pl.Series([orjson.loads(text) for text in texts], dtype=pl.Float32).to_list() == frame["value"].to_list()
+
+
+def test_a_decimal_is_as_short_as_it_was_measured() -> None:
+    frame = pl.DataFrame({"value": pl.Series([7.1, 140, 0.05, 1_250_000, 0.3], dtype=pl.Float32)})
+    assert frame.select(decimal())["value"].to_list() == ["7.1", "140", "0.05", "1250000", "0.3"]
 
 
 def test_a_planted_fault_is_found_by_the_validator(hospital: Path) -> None:
@@ -189,16 +217,6 @@ def test_nobody_leaves_after_death_or_after_the_export(hospital: Path) -> None:
             assert (code == "exp") == (end == died[of(row)])
 
 
-def test_a_vaccine_is_not_given_as_the_disease_of_its_name(tmp_path: Path) -> None:
-    truth = small_truth.write(tmp_path / "truth", lives=3)
-    events = pl.read_parquet(truth / "events.parquet")
-    visit = events.filter(pl.col("kind") == "encounter").head(1).with_columns(detail=pl.lit("influenza"))
-    shot = visit.with_columns(kind=pl.lit("immunization"), key=pl.lit("influenza"), detail=pl.lit(""))
-    pl.concat([visit, shot]).write_parquet(truth / "events.parquet")
-    export(truth, tmp_path)
-    assert "reasonCode" not in lines(tmp_path, "Encounter")[0]
-
-
 def test_the_manifest_counts_what_is_there(hospital: Path) -> None:
     manifest = orjson.loads((hospital / "fhir/export.json").read_bytes())
     assert manifest["transactionTime"] == "2026-01-01T00:00:00-07:00"
@@ -237,6 +255,16 @@ def test_a_visit_that_is_not_over_has_no_end(tmp_path: Path) -> None:
     assert row["status"] == "in-progress"
     assert "end" not in row["period"]
     assert lines(tmp_path, "DocumentReference")[0]["date"] == row["period"]["start"]
+
+
+def test_what_happened_outside_an_encounter_is_kept(tmp_path: Path) -> None:
+    truth = small_truth.write(tmp_path / "truth", lives=5)
+    events = pl.read_parquet(truth / "events.parquet").with_columns(encounter=pl.lit(-1, pl.Int32))
+    events.filter(pl.col("kind") != "encounter").write_parquet(truth / "events.parquet")
+    export(truth, tmp_path)
+    assert exported(tmp_path) == expected(truth)
+    assert all("encounter" not in row and "requester" not in row for row in lines(tmp_path, "MedicationRequest"))
+    assert not lines(tmp_path, "DocumentReference")
 
 
 def test_a_folder_without_truth_is_refused(tmp_path: Path) -> None:

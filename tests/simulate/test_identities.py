@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifechart.simulate.fragments import rows
 from lifechart.simulate.identities import clinicians, hex_ids, identities, table, uniform
+from lifechart.simulate.tables import keys
 
 TODAY = date(2026, 1, 1)
 ZIP3 = {"AZ": (850, 865), "NM": (870, 884), "NV": (889, 898), "UT": (840, 847), "CA": (900, 961)}
@@ -81,7 +81,7 @@ def test_names_are_as_varied_as_a_waiting_room() -> None:
     assert len(set(names)) > 4_000
 
 
-@pytest.mark.parametrize("ancestry", rows("ancestries")["key"].to_list())
+@pytest.mark.parametrize("ancestry", keys("ancestries"))
 def test_every_ancestry_has_names_to_give(ancestry: str) -> None:
     for pool in table("identity_names")["ancestry"][ancestry]:
         names = table("identity_names")["pools"][pool]

@@ -9,8 +9,8 @@ import orjson
 import polars as pl
 import pytest
 
-from lifechart.simulate.fragments import rows
 from lifechart.simulate.notes import CLASSES
+from lifechart.simulate.tables import rows
 from tests.simulate import small_truth
 
 Note = tuple[dict, str, list]
@@ -87,7 +87,7 @@ def test_a_note_says_only_what_is_recorded_by_then(notes: list[Note], hospital: 
         (kind, row["key"], row["display"])
         for kind, name in small_truth.NAMES.items()
         if kind in ("condition", "symptom", "procedure", "medication")
-        for row in rows(name).to_dicts()
+        for row in rows(name)
     ]
     displays = [display.lower() for _, _, display in named]
     alone = [entry for entry in named if sum(entry[2].lower() in other for other in displays) == 1]

@@ -1,1 +1,6 @@
-"""Records in: sources read them, deidentify strips them, shards hold them."""
+"""Records in: from a hospital's export to a de-identified data set.
+
+Read in this order: `sources` (what stands in a file), `ingest` (the whole way), then its steps `spill`, `settle`,
+`tally` and `publish`, with `deidentify` beside them; `account` (what became of everything), `shards` (the data set on
+disk), `cohort` (who is in it).
+"""

@@ -70,12 +70,12 @@ def resource_counts(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int
 
 def of_pairs(counts: Counter[tuple[str, str]]) -> dict[str, int]:
     """Return {"type: reason": resources}, the most frequent first."""
-    return {f"{type_}: {reason}": number for (type_, reason), number in sorted(counts.items(), key=lambda i: (-i[1], i[0]))}
+    return {
+        f"{type_}: {reason}": number for (type_, reason), number in sorted(counts.items(), key=lambda i: (-i[1], i[0]))
+    }
 
 
-def balance(
-    notes: list[Spill], left_out: pl.DataFrame
-) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+def balance(notes: list[Spill], left_out: pl.DataFrame) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
     """Return (type, outcome) and (type, reason for quarantine) -> resources, over both passes.
 
     `left_out`: columns number, position, type, outcome, as settle.Settled has them.
@@ -102,7 +102,9 @@ def quarantine_lines(units: list[Unit], files: list[Path], notes: list[Spill], l
     `entry` counts from 0 within the bundle on that line (a whole document is one line).
     """
     place = _Places(units, files, notes)
-    rows = [(*place(n, fault.position), fault.type, fault.reason) for n, note in enumerate(notes) for fault in note.faults]
+    rows = [
+        (*place(n, fault.position), fault.type, fault.reason) for n, note in enumerate(notes) for fault in note.faults
+    ]
     later = left_out.filter(~pl.col("outcome").is_in(OUTCOMES))
     found = later.select("number", "position", "type", "outcome").iter_rows()
     rows += [(*place(number, position), type_, reason) for number, position, type_, reason in found]

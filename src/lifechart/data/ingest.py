@@ -1,9 +1,9 @@
 """Records in, a de-identified data set out: bounded memory, resumable, and the same bytes from the same input.
 
-First `spill`: every unit of the source becomes rows without identities, in a file with one batch a bucket of subjects. Then
-`settle`, bucket by bucket: versions, duplicates, dates and ends are put right. Then codes are counted over everybody, and
-`publish` lets the rare ones back off and writes shards. All of it happens in a folder beside `out`, which takes its
-place whole at the end; killed at any point, the same command goes on from there.
+First `spill`: every unit of the source becomes rows without identities, in a file with one batch a bucket of subjects.
+Then `settle`, bucket by bucket: versions, duplicates, dates and ends are put right. Then codes are counted over
+everybody, and `publish` lets the rare ones back off and writes shards. All of it happens in a folder beside `out`,
+which takes its place whole at the end; killed at any point, the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def ingest(
 ) -> Account:
     """Make the data set `out` from the records at `path`; return what became of every resource.
 
-    `key`: `structured.load_key(settings)`. `source`, `option`: the plug's name, and what it wants to be told (for `tables`
-    the mapping's path); by default whichever source detects its format. `dates`: `shift` or `year` (deidentify.dates). `as_of`: when observation
-    ended; by default what the export says, else its newest date. `workers`: processes, by default one a core.
-    `progress`: show bars on stderr; by default if that is a terminal. Raises InputError for
-    arguments that cannot be used; a bad record never raises.
+    `key`: `structured.load_key(settings)`. `source`, `option`: the plug's name, and what it wants to be told (for
+    `tables`, the mapping's path); by default whichever source detects its format. `dates`: `shift` or `year`
+    (deidentify.dates). `as_of`: when observation ended; by default what the export says, else its newest date.
+    `workers`: processes; by default one a core. `progress`: show bars on stderr; by default if that is a terminal.
+    Raises InputError for arguments that cannot be used; a bad record never raises.
     """
     if dates not in date_modes.MODES:
         raise InputError("--dates", dates, f"one of {date_modes.MODES}")
@@ -96,7 +96,7 @@ def ingest(
         run("Ordering", settle_bucket, ((plan, bucket, len(units), units[0].anchor, end) for bucket in buckets))
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
-    account = _finish(plan, path.name, units, files, notes, rules)
+    account = _finish(plan, units, files, notes, rules)
     return _hand_over(plan, out, account, parameters | {"as_of": end}, log)
 
 
@@ -161,7 +161,7 @@ def _save_linked(notes: list[Spill], file: Path) -> None:
         pl.DataFrame(rows, schema=schema, orient="row").write_ipc(aside)
 
 
-def _finish(plan: Plan, name: str, units: list[Unit], files: list[Path], notes: list[Spill], rules: Rules) -> Account:
+def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill], rules: Rules) -> Account:
     """Write metadata, quarantine and account into the data set; return the account."""
     found = [plan.bucket_file(bucket) for bucket in range(plan.buckets)]
 
@@ -171,7 +171,7 @@ def _finish(plan: Plan, name: str, units: list[Unit], files: list[Path], notes: 
     described = parts(".described")
     codes = publish.codes_table(zip(described, parts(".described_units"), strict=True), rules.descriptions)
     splits = pl.concat(parts(".splits"))
-    shards.write_metadata(plan.dataset, name, codes, splits)
+    shards.write_metadata(plan.dataset, codes, splits)
     left_out = pl.concat(parts(".left_out"))
     counts, reasons = balance(notes, left_out)
     durable.write_bytes(plan.dataset / "quarantine.ndjson", quarantine_lines(units, files, notes, left_out))

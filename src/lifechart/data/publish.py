@@ -71,9 +71,7 @@ def describe(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return codes, units
 
 
-def codes_table(
-    parts: Iterable[tuple[pl.DataFrame, pl.DataFrame]], descriptions: Mapping[str, str]
-) -> pl.DataFrame:
+def codes_table(parts: Iterable[tuple[pl.DataFrame, pl.DataFrame]], descriptions: Mapping[str, str]) -> pl.DataFrame:
     """Return metadata/codes.parquet (columns shards.CODES) from the buckets' descriptions."""
     described, units = (pl.concat(frames) for frames in zip(*parts, strict=True))
     usual = (
@@ -88,10 +86,11 @@ def codes_table(
     )
     known = codes.join(usual, on="code", how="left").sort("code")
     each = known.get_column("code").to_list()
-    return known.with_columns(
+    described_codes: pl.DataFrame = known.with_columns(
         description=pl.Series([_description(code, descriptions) for code in each], dtype=pl.String),
         parent_codes=pl.Series([_parents(code) for code in each], dtype=pl.List(pl.String)),
-    ).select(shards.CODES.names)
+    )
+    return described_codes.select(list(shards.CODES.names))
 
 
 def _description(code: str, descriptions: Mapping[str, str]) -> str | None:
@@ -103,5 +102,3 @@ def _description(code: str, descriptions: Mapping[str, str]) -> str | None:
 def _parents(code: str) -> list[str] | None:
     parent = structured.parent_of(code)
     return [parent] if parent else None
-
-

@@ -19,7 +19,7 @@ from lifechart.core import durable
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
 from lifechart.data import tally
 from lifechart.data.deidentify import dates
-from lifechart.data.sources import AFTER_END, DUPLICATE, LINKED, OLDER_VERSION
+from lifechart.data.sources import AFTER_END, DUPLICATE, LINKED, OLDER_VERSION, order
 from lifechart.data.spill import Plan
 
 EVENTS: dict[str, Any] = {
@@ -34,7 +34,6 @@ EVENTS: dict[str, Any] = {
 }
 """Columns of a settled event: those of a data set, and the display that stood beside the code."""
 
-_RANKS = {"demographic": 1, "encounter": 2, "death": 8, "record": 9}
 _RESOURCE = ("number", "position")
 _OPEN_END = dates.OLDEST - pl.duration(days=1)
 
@@ -209,16 +208,5 @@ def _record_ends(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _in_order(events: pl.DataFrame) -> pl.DataFrame:
-    """Sort by subject and time, undated first; within a moment by content alone, so that any input order gives one output.
-
-    A visit opens before what was found in it, and death and the record's end come last.
-    """
-    rank = (
-        pl.when(pl.col("code") == BIRTH)
-        .then(0)
-        .when(pl.col("code").str.starts_with("DISCHARGE//"))
-        .then(7)
-        .otherwise(pl.col("kind").replace_strict(_RANKS, default=5, return_dtype=pl.Int32))
-    )
-    keys = ["subject_id", "time", "rank", *(name for name in EVENTS if name not in ("subject_id", "time"))]
-    return events.with_columns(rank=rank).sort(keys, nulls_last=False).drop("rank")
+    """Sort by subject and time, undated first, and within a moment as sources.order says."""
+    return events.with_columns(rank=order.rank_expression()).sort("subject_id", *order.KEYS, "name").drop("rank")

@@ -54,7 +54,9 @@ _HASHED = ("data", "metadata")
 def split_of(subject_id: pl.Expr) -> pl.Expr:
     """Return the split of each subject: tenths of the keyed id, so a subject keeps its split in every ingest."""
     tenth = (subject_id // 2**32) % 10
-    return pl.when(tenth < 8).then(pl.lit("train")).when(tenth == 8).then(pl.lit("tuning")).otherwise(pl.lit("held_out"))
+    return (
+        pl.when(tenth < 8).then(pl.lit("train")).when(tenth == 8).then(pl.lit("tuning")).otherwise(pl.lit("held_out"))
+    )
 
 
 def write_shards(dataset: Path, name: str, events: pl.DataFrame) -> pl.DataFrame:
@@ -68,12 +70,11 @@ def write_shards(dataset: Path, name: str, events: pl.DataFrame) -> pl.DataFrame
     return subjects
 
 
-def write_metadata(dataset: Path, name: str, codes: pl.DataFrame, splits: pl.DataFrame) -> None:
+def write_metadata(dataset: Path, codes: pl.DataFrame, splits: pl.DataFrame) -> None:
     """Write metadata/: the codes (columns CODES), the subjects' splits, and what made the data set."""
     _write(codes.sort("code").select(CODES.names), CODES, dataset / "metadata" / "codes.parquet")
     _write(splits.sort("subject_id"), _SUBJECT_SPLITS, dataset / "metadata" / "subject_splits.parquet")
     description = {
-        "dataset_name": name,
         "etl_name": "lifechart",
         "etl_version": lifechart.__version__,
         "meds_version": "0.4.1",
@@ -91,7 +92,7 @@ def write_manifest(dataset: Path) -> str:
     return digest
 
 
-def write_dataset(dataset: Path, name: str, events: pl.DataFrame, descriptions: dict[str, str]) -> str:
+def write_dataset(dataset: Path, events: pl.DataFrame, descriptions: dict[str, str]) -> str:
     """Write a whole data set from events (columns of a shard) that are already de-identified; return its digest.
 
     `lifechart ingest` is for records; this is for events made by other means, such as a test's.
@@ -108,7 +109,7 @@ def write_dataset(dataset: Path, name: str, events: pl.DataFrame, descriptions: 
         description=pl.col("code").replace_strict(descriptions, default=None, return_dtype=pl.String),
         parent_codes=pl.lit(None, pl.List(pl.String)),
     )
-    write_metadata(dataset, name, described, splits)
+    write_metadata(dataset, described, splits)
     return write_manifest(dataset)
 
 

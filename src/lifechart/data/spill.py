@@ -1,4 +1,4 @@
-"""First pass of ingestion: one unit of the source becomes rows without identities, in one file, a batch a bucket of subjects.
+"""First pass of ingestion: a unit of the source becomes rows without identities, in one file, a batch a bucket.
 
 A unit's files are whole or absent, so a killed run takes up where it stopped. Real ids and dates never reach the disk
 (in `year` mode, dates do until the second pass cuts them).
@@ -182,4 +182,3 @@ def _write(frame: pl.DataFrame, file: Path, buckets: int) -> None:
             table = part.to_arrow().combine_chunks()
             batches = table.to_batches()
             writer.write_batch(batches[0] if batches else pa.RecordBatch.from_pylist([], schema=schema))
-

@@ -1,1 +1,8 @@
-"""What a forecaster is worth: tasks, metrics with intervals, baselines, reports."""
+"""What a forecaster is worth: tasks, metrics with intervals, opponents, reports.
+
+Read in this order: `tasks` (whom is asked, when, about what, and what came true; the protocols themselves are YAML in
+protocols/), `history` (the row arithmetic below it), `metrics` and `calibration` (pure mathematics), `baselines` and
+`features` (boosted trees), `oracle` (the best reachable, on simulated data), `question`, `findings`, `headline` and
+`subgroups` (from forecasts to the rows of a Report), `page` and `figures` (what an ethics board reads), `examine` (one
+evaluation from start to ledger). Whatever keeps core's Forecaster protocol can be examined.
+"""

@@ -9,7 +9,10 @@ Legend of shapes: P prompts, O outcomes, H horizons, F features.
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,13 +20,12 @@ import numpy as np
 import polars as pl
 import sklearn
 from numpy.typing import NDArray
-from scipy.special import expit
-from scipy.stats import beta, rankdata
-from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lifechart.core import durable
-from lifechart.core.forecast import Forecast, Interval, Risk
+from lifechart.core.forecast import Forecast, Risk
 from lifechart.core.timeline import Timeline
+from lifechart.evaluate.boosting import PARAMETERS, Boosted, Rowset, boost, ranks_of
 from lifechart.evaluate.features import FeatureSet, Matrix
 from lifechart.evaluate.history import History
 from lifechart.evaluate.tasks import Labels, Task, draw_prompts, label
@@ -31,57 +33,11 @@ from lifechart.evaluate.tasks import Labels, Task, draw_prompts, label
 NAME = "boosted-trees"
 MIN_SUBJECTS = 20
 """A code becomes features if this many training patients hold it."""
-MAX_PROMPTS = 120_000
-NEGATIVES_PER_POSITIVE, MIN_NEGATIVES = 20, 6_000
-"""Rows without the event are thinned to this many, and the forecast odds lowered by as much."""
-SCREENED = 250
-"""Columns kept for each outcome, by rank correlation with it on the training rows."""
-MIN_EVENTS = 20
-"""Below this many training events the training rate is the whole model."""
-PARAMETERS = {
-    "learning_rate": 0.05,
-    "max_iter": 400,
-    "max_leaf_nodes": 8,
-    "min_samples_leaf": 40,
-    "l2_regularization": 10.0,
-    "max_features": 0.4,
-    "n_iter_no_change": 20,
-}
-FIXED_ITERATIONS = 80
-"""Where too few tuning patients have the event to stop by."""
-_NEIGHBOURS = 400
+MAX_PROMPTS = 150_000
 _UNUSUAL = 0.005
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Trees:
-    """One fitted outcome at one horizon, for those with or without the outcome in their record."""
-
-    rate: float
-    negative_share: float
-    """Which part of the rows without the event was trained on."""
-    columns: NDArray[np.int64]
-    model: HistGradientBoostingClassifier | None
-    tuning_scores: NDArray[np.float64]
-    """Sorted forecasts for the tuning prompts, with `tuning_labels` in the same order."""
-    tuning_labels: NDArray[np.bool_]
-
-    def risks(self, features: Matrix) -> NDArray[np.float64]:
-        """Return the probability at each row, set right for the thinning (King & Zeng 2001).  [P, F] -> [P]."""
-        if self.model is None:
-            return np.full(len(features), self.rate)
-        odds = self.model.decision_function(features[:, self.columns])
-        risks: NDArray[np.float64] = expit(odds + np.log(self.negative_share))
-        return risks
-
-    def interval(self, probability: float) -> Interval:
-        """Return the 95% Clopper-Pearson interval of the event's share among tuning prompts given about this risk."""
-        place = int(np.searchsorted(self.tuning_scores, probability))
-        near = self.tuning_labels[max(0, place - _NEIGHBOURS // 2) : place + _NEIGHBOURS // 2]
-        events, others = int(near.sum()), int((~near).sum())
-        low = float(beta.ppf(0.025, events, others + 1)) if events else 0.0
-        high = float(beta.ppf(0.975, events + 1, others)) if others else 1.0
-        return Interval(min(low, probability), max(high, probability))
+Key = tuple[str, int, bool]
+"""Outcome, horizon, and whether it is the recurrence that is forecast."""
 
 
 class BoostedTrees:
@@ -89,18 +45,11 @@ class BoostedTrees:
 
     name = NAME
 
-    def __init__(
-        self,
-        digest: str,
-        chosen: FeatureSet,
-        usual: tuple[Matrix, NDArray[np.int64]],
-        fitted: dict[tuple[str, int, bool], _Trees],
-    ) -> None:
+    def __init__(self, digest: str, chosen: FeatureSet, norm: _Norm, fitted: dict[Key, Boosted]) -> None:
         self.digest = digest
         self.outcomes = tuple(dict.fromkeys(outcome for outcome, _, _ in fitted))
         self.horizons = tuple(sorted({horizon for _, horizon, _ in fitted}))
-        self._chosen, self._fitted = chosen, fitted
-        self._bounds, self._oddities = usual
+        self._chosen, self._norm, self._fitted = chosen, norm, fitted
 
     @classmethod
     def fit(
@@ -118,46 +67,34 @@ class BoostedTrees:
 
         New onset and recurrence are fitted apart. `advance` is called with the share of the work that is done.
         """
-        history, tuning_history = History(train), History(tuning)
-        prompts = draw_prompts(train, task, seed, MAX_PROMPTS)
-        tuning_prompts = draw_prompts(tuning, task, seed, MAX_PROMPTS // 8)
-        chosen = FeatureSet.choose(history, MIN_SUBJECTS)
-        features, names = chosen.matrix(history, prompts)
-        tuning_features, _ = chosen.matrix(tuning_history, tuning_prompts)
+        chosen = FeatureSet.choose(History(train), MIN_SUBJECTS)
+        here = _Material.of(train, task, chosen, outcomes, horizons, seed, MAX_PROMPTS)
         advance(0.2)
-        labels = label(history, prompts, outcomes, horizons)
-        tuning_labels = label(tuning_history, tuning_prompts, outcomes, horizons)
-        ranks = _ranks(features)
-        fitted = {}
-        for number, outcome in enumerate(outcomes):
-            for step, horizon in enumerate(horizons):
-                for recurrent in (False, True):
-                    rows = _at_risk(labels, number, step, recurrent)
-                    tuning_rows = _at_risk(tuning_labels, number, step, recurrent)
-                    fitted[outcome, horizon, recurrent] = _fit_one(
-                        (features, ranks, labels.occurred[:, number, step], rows),
-                        (tuning_features, tuning_labels.occurred[:, number, step], tuning_rows),
-                        seed,
-                    )
-            advance(0.2 + 0.8 * (number + 1) / len(outcomes))
-        bounds = np.nanquantile(_filled(features), [_UNUSUAL, 1 - _UNUSUAL], axis=0).astype(np.float32)
-        oddities = np.sort(_num_unusual(tuning_features, bounds))
+        there = _Material.of(tuning, task, chosen, outcomes, horizons, seed, MAX_PROMPTS // 8)
+        ranks = ranks_of(here.features)
+        advance(0.3)
+        wanted = list(itertools.product(range(len(outcomes)), range(len(horizons)), (False, True)))
+        fitted: dict[Key, Boosted] = {}
+        # A thread a fit, each on one core: many small fits gain nothing from sharing their loops.
+        with ThreadPoolExecutor(os.cpu_count(), initializer=_on_one_core) as pool:
+            results = pool.map(lambda which: boost(here.rowset(*which), ranks, there.rowset(*which), seed), wanted)
+            for (number, step, recurrent), result in zip(wanted, results, strict=True):
+                fitted[outcomes[number], horizons[step], recurrent] = result
+                advance(0.3 + 0.7 * len(fitted) / len(wanted))
         procedure = {
             "name": NAME,
             "parameters": PARAMETERS,
-            "features": names,
-            "train": [history.subjects.tolist(), len(history.times)],
+            "features": [chosen.counted, chosen.measured],
+            "train": [train["subject_id"].unique().sort().to_list(), train.height],
             "fitted": [list(key) for key in fitted],
             "seed": seed,
             "scikit-learn": sklearn.__version__,
         }
-        return cls(durable.digest_of(procedure), chosen, (bounds, oddities), fitted)
+        return cls(durable.digest_of(procedure), chosen, _Norm.of(here.features, there.features), fitted)
 
     def risks(self, events: pl.DataFrame, prompts: pl.DataFrame) -> NDArray[np.float32]:
         """Return probabilities [P, O, H]; where the outcome stands in the record, those of its recurrence."""
-        history = History(events)
-        features, _ = self._chosen.matrix(history, prompts)
-        recorded = label(history, prompts, self.outcomes, self.horizons).recorded
+        features, recorded = self._read(events, prompts)
         result = np.empty((prompts.height, len(self.outcomes), len(self.horizons)), np.float32)
         for (outcome, horizon, recurrent), trees in self._fitted.items():
             number = self.outcomes.index(outcome)
@@ -170,84 +107,74 @@ class BoostedTrees:
         """Return every outcome at every horizon for one patient; trees name no drivers."""
         events = timeline.events.with_columns(subject_id=pl.lit(timeline.subject_id, pl.Int64))
         prompts = pl.DataFrame({"subject_id": [timeline.subject_id], "prediction_time": [as_of]})
-        history = History(events)
-        features, _ = self._chosen.matrix(history, prompts)
-        recorded = label(history, prompts, self.outcomes, self.horizons).recorded[0]
+        features, recorded = self._read(events, prompts)
         risks = []
         for number, outcome in enumerate(self.outcomes):
+            before = bool(recorded[0, number])
             for horizon in self.horizons:
-                trees = self._fitted[outcome, horizon, bool(recorded[number])]
+                trees = self._fitted[outcome, horizon, before]
                 probability = float(trees.risks(features)[0])
                 interval = trees.interval(probability)
-                risks.append(Risk(outcome, horizon, probability, interval, already_recorded=bool(recorded[number])))
-        below = np.searchsorted(self._oddities, _num_unusual(features, self._bounds)[0])
-        novelty = float(below / max(len(self._oddities), 1))
-        return Forecast(timeline.subject_id, as_of, tuple(risks), novelty, self.digest)
+                risks.append(Risk(outcome, horizon, probability, interval, already_recorded=before))
+        return Forecast(timeline.subject_id, as_of, tuple(risks), self._norm.novelty(features[0]), self.digest)
+
+    def _read(self, events: pl.DataFrame, prompts: pl.DataFrame) -> tuple[Matrix, NDArray[np.bool_]]:
+        """Return features [P, F], and which outcomes stand in the record already [P, O]."""
+        history = History(events)
+        features, _ = self._chosen.matrix(history, prompts)
+        return features, label(history, prompts, self.outcomes, self.horizons).recorded
 
 
-def _at_risk(labels: Labels, outcome: int, horizon: int, recurrent: bool) -> NDArray[np.int64]:
-    return np.flatnonzero(labels.known[:, outcome, horizon] & (labels.recorded[:, outcome] == recurrent))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Material:
+    """Prompts of one split, read and labelled."""
+
+    features: Matrix
+    labels: Labels
+
+    @classmethod
+    def of(
+        cls,
+        events: pl.DataFrame,
+        task: Task,
+        chosen: FeatureSet,
+        outcomes: Sequence[str],
+        horizons: Sequence[int],
+        seed: int,
+        limit: int,
+    ) -> _Material:
+        history, prompts = History(events), draw_prompts(events, task, seed, limit)
+        features, _ = chosen.matrix(history, prompts)
+        return cls(features, label(history, prompts, outcomes, horizons))
+
+    def rowset(self, outcome: int, horizon: int, recurrent: bool) -> Rowset:
+        counts = self.labels.known[:, outcome, horizon] & (self.labels.recorded[:, outcome] == recurrent)
+        return Rowset(self.features, self.labels.occurred[:, outcome, horizon], np.flatnonzero(counts))
 
 
-def _fit_one(
-    train: tuple[Matrix, Matrix, NDArray[np.bool_], NDArray[np.int64]],
-    tuning: tuple[Matrix, NDArray[np.bool_], NDArray[np.int64]],
-    seed: int,
-) -> _Trees:
-    """Fit one outcome: thin the rows without it, screen the columns, boost, stop early on the tuning patients."""
-    features, ranks, occurred, rows = train
-    tuning_features, tuning_occurred, tuning_rows = tuning
-    positive, negative = rows[occurred[rows]], rows[~occurred[rows]]
-    rate = (len(positive) + 0.5) / (len(rows) + 1)
-    empty = np.empty(0, np.int64)
-    if len(positive) < MIN_EVENTS or len(negative) < MIN_EVENTS:
-        return _Trees(rate, 1.0, empty, None, np.full(len(tuning_rows), rate), tuning_occurred[tuning_rows])
-    share = min(1.0, max(MIN_NEGATIVES, NEGATIVES_PER_POSITIVE * len(positive)) / len(negative))
-    sampled = _thinned(rows, occurred, share, seed)
-    columns = _screen(ranks[sampled], occurred[sampled])
-    validation = {}
-    if tuning_occurred[tuning_rows].sum() >= MIN_EVENTS:
-        # Thinned alike: the loss that stops the boosting must see the prevalence that the boosting sees.
-        thinned = _thinned(tuning_rows, tuning_occurred, share, seed)
-        validation = {"X_val": tuning_features[np.ix_(thinned, columns)], "y_val": tuning_occurred[thinned]}
-    settings = PARAMETERS if validation else PARAMETERS | {"max_iter": FIXED_ITERATIONS}
-    model = HistGradientBoostingClassifier(early_stopping=bool(validation), random_state=seed, **settings)
-    model.fit(features[np.ix_(sampled, columns)], occurred[sampled], **validation)
-    fitted = _Trees(rate, share, columns, model, np.empty(0), np.empty(0, np.bool_))
-    scores = fitted.risks(tuning_features[tuning_rows]) if len(tuning_rows) else np.empty(0)
-    order = np.argsort(scores)
-    return _Trees(rate, share, columns, model, scores[order], tuning_occurred[tuning_rows][order])
+@dataclass(frozen=True, slots=True, eq=False)
+class _Norm:
+    """What is usual: per feature the range that holds all but 1% of training rows, and how often it is left."""
+
+    bounds: Matrix
+    """[2, F]."""
+    counts: NDArray[np.int64]
+    """Sorted numbers of features outside their range, of the tuning prompts."""
+
+    @classmethod
+    def of(cls, train: Matrix, tuning: Matrix) -> _Norm:
+        held = [column[~np.isnan(column)] for column in train.T]
+        nothing = np.array([-np.inf, np.inf])
+        limits = [np.quantile(values, [_UNUSUAL, 1 - _UNUSUAL]) if len(values) else nothing for values in held]
+        bounds = np.array(limits, np.float32).T
+        outside = (tuning < bounds[0]) | (tuning > bounds[1])
+        return cls(bounds, np.sort(outside.sum(1)))
+
+    def novelty(self, features: NDArray[np.float32]) -> float:
+        """Return the share of tuning prompts with fewer unusual features than this one.  features: [F]."""
+        outside = int(((features < self.bounds[0]) | (features > self.bounds[1])).sum())
+        return float(np.searchsorted(self.counts, outside) / max(len(self.counts), 1))
 
 
-def _thinned(rows: NDArray[np.int64], occurred: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.int64]:
-    """Return all rows with the event and a random share of the others, rising."""
-    lots = np.random.default_rng(seed).random(len(rows))
-    return rows[occurred[rows] | (lots < share)]
-
-
-def _screen(ranks: Matrix, occurred: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the columns that go with the outcome most, by |rank correlation|, rising."""
-    centred = occurred - occurred.mean()
-    varies = np.flatnonzero(np.ptp(ranks, axis=0) > 0)
-    correlation = np.abs(centred.astype(np.float32) @ ranks[:, varies]) / ranks[:, varies].std(0)
-    return np.sort(varies[np.argsort(-correlation, kind="stable")[:SCREENED]])
-
-
-def _ranks(features: Matrix) -> Matrix:
-    """Return each column as ranks from 0 to 1, an absent value ranking in the middle."""
-    ranks = np.empty_like(features)
-    for column in range(features.shape[1]):
-        ranks[:, column] = rankdata(_filled(features[:, column : column + 1])[:, 0]) / len(features)
-    return ranks
-
-
-def _filled(features: Matrix) -> Matrix:
-    """Return the features with each absent value replaced by its column's median, 0 where all are absent."""
-    medians = [np.median(held) if len(held := column[~np.isnan(column)]) else 0.0 for column in features.T]
-    return np.where(np.isnan(features), np.array(medians, np.float32), features)
-
-
-def _num_unusual(features: Matrix, bounds: Matrix) -> NDArray[np.int64]:
-    """Return how many features of each row lie outside what all but 1% of training rows hold.  [P, F] -> [P]."""
-    unusual = (features < bounds[0]) | (features > bounds[1])
-    return np.asarray(unusual.sum(1))
+def _on_one_core() -> None:
+    threadpool_limits(1, user_api="openmp")

@@ -42,6 +42,7 @@ def examine(
     baselines: bool = True,
     truth: Path | None = None,
     key: bytes | None = None,
+    opponents: Sequence[Scorer] = (),
     task: Task | None = None,
     horizons: Sequence[int] | None = None,
     max_prompts: int | None = None,
@@ -52,7 +53,8 @@ def examine(
     """Examine `forecaster` on the data set's held-out patients; write `out`/report.json and report.html; return it.
 
     `baselines`: train boosted trees on the same data and score them at the main horizon. `truth` and `key`: a simulated
-    hospital's truth/ folder and the de-identification key; its oracles are then scored too. `horizons`: days, default
+    hospital's truth/ folder and the de-identification key; its oracles are then scored too. `opponents`: others to
+    score beside it, such as a peer's model. `horizons`: days, default
     those of the task that the forecaster offers. `max_prompts`: keep that many by lot. `bootstrap`: resamples of the
     patients behind each interval. `progress`: None shows a bar on a terminal. Raises InputError where the forecaster
     breaks its contract, looks ahead, or nothing can be asked.
@@ -74,7 +76,7 @@ def examine(
         question = ask(shards.read_split(dataset, "held_out"), forecaster, task, max_prompts, bootstrap, seed)
         check_no_look_ahead(forecaster, question.events, question.prompts)
         reportable = question.reportable()
-        scorers: list[Scorer] = [forecaster]
+        scorers: list[Scorer] = [forecaster, *opponents]
         if baselines:
             scorers += _trees(dataset, question, reportable, seed, advance)
         if truth is not None and key is not None:

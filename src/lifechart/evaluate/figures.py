@@ -82,7 +82,7 @@ def reliability_square(title: str, points: Sequence[Point]) -> Markup:
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="mark"/>')
     parts.append(f'<text x="{PAD + size / 2}" y="{SQUARE - 8}" class="axis">forecast risk</text>')
     parts.append(
-        f'<text transform="translate(11 {SQUARE - PAD - size / 2}) rotate(-90)" class="axis">had it, of those</text>'
+        f'<text transform="translate(11 {SQUARE - PAD - size / 2}) rotate(-90)" class="axis">share who had it</text>'
     )
     said = "; ".join(f"of those told about {percent(p.forecast)}, {percent(p.observed)} had it" for p in points)
     return Markup(

@@ -53,32 +53,47 @@ def entering(estimates: Estimates) -> list[str]:
 def rows(estimates: Estimates, horizon: int) -> list[Metric]:
     """Return the headline's metrics: `mean_auroc`, `auroc_gain` (model less trees) and `reachable_share`.
 
-    `auroc_gain` and `reachable_share` stand for each outcome that enters, and with outcome `*` for their mean.
+    With outcome `*`, each is the mean over the outcomes that enter. `auroc_gain` also stands for every outcome,
+    `reachable_share` for every one that enters.
     """
-    chosen = {code: estimates[code] for code in entering(estimates)}
-    if not chosen:
-        return []
-    forecasters = set.intersection(*(set(outcome.auroc) for outcome in chosen.values()))
-    found = [
-        _row("mean_auroc", name, ALL_OUTCOMES, _mean([o.auroc[name] for o in chosen.values()]), horizon, chosen)
-        for name in sorted(forecasters)
-    ]
-    for name in sorted(forecasters - {RECORD, LATENT}):
-        if RECORD in forecasters:
-            shares = {code: _share(o.auroc[name], o.auroc[RECORD]) for code, o in chosen.items()}
-            found += _with_mean("reachable_share", name, shares, horizon, chosen)
-        if TREES in forecasters and name not in NOT_MODELS:
-            gains = {code: _less(o.auroc[name], o.auroc[TREES]) for code, o in chosen.items()}
-            found += _with_mean("auroc_gain", name, gains, horizon, chosen)
+    found: list[Metric] = []
+    enter = entering(estimates)
+    for name in sorted({name for outcome in estimates.values() for name in outcome.auroc}):
+        aurocs = {code: o.auroc[name] for code, o in estimates.items() if name in o.auroc}
+        found += _mean_row("mean_auroc", name, aurocs, horizon, estimates, enter)
+        if name not in (RECORD, LATENT):
+            shares = {
+                code: _share(auroc, estimates[code].auroc[RECORD])
+                for code, auroc in aurocs.items()
+                if RECORD in estimates[code].auroc and code in enter
+            }
+            found += _each_row("reachable_share", name, shares, horizon, estimates)
+            found += _mean_row("reachable_share", name, shares, horizon, estimates, enter)
+        if name not in NOT_MODELS:
+            gains = {
+                code: _less(auroc, estimates[code].auroc[TREES])
+                for code, auroc in aurocs.items()
+                if TREES in estimates[code].auroc
+            }
+            found += _each_row("auroc_gain", name, gains, horizon, estimates)
+            found += _mean_row("auroc_gain", name, gains, horizon, estimates, enter)
     return found
 
 
-def _with_mean(
-    metric: str, forecaster: str, values: dict[str, Estimate], horizon: int, chosen: Estimates
+def _each_row(
+    metric: str, forecaster: str, values: dict[str, Estimate], horizon: int, estimates: Estimates
 ) -> Iterator[Metric]:
-    yield _row(metric, forecaster, ALL_OUTCOMES, _mean(list(values.values())), horizon, chosen)
     for code, estimate in values.items():
-        yield _row(metric, forecaster, code, estimate, horizon, {code: chosen[code]})
+        yield _row(metric, forecaster, code, estimate, horizon, {code: estimates[code]})
+
+
+def _mean_row(
+    metric: str, forecaster: str, values: dict[str, Estimate], horizon: int, estimates: Estimates, enter: list[str]
+) -> Iterator[Metric]:
+    """Yield the mean over the outcomes that enter, if there are any and all have a value."""
+    if enter and all(code in values for code in enter):
+        behind = {code: estimates[code] for code in enter}
+        yield _row(metric, forecaster, ALL_OUTCOMES, _mean([values[code] for code in enter]), horizon, behind)
 
 
 def _row(metric: str, forecaster: str, outcome: str, value: Estimate, horizon: int, behind: Estimates) -> Metric:

@@ -25,14 +25,15 @@ MAX_SQUARES = 12
 SERIES = {TREES: "trees", RECORD: "best"}
 """How each opponent is drawn; the model that is examined is drawn as `model`, and the latent oracle is not."""
 COLUMNS = {
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "observed_expected": "Observed / expected",
-    "calibration_slope": "Calibration slope",
-    "calibration_intercept": "Calibration intercept",
-    "brier": "Brier score",
-    "ece": "ECE",
+    "auroc": ("AUROC", 3),
+    "average_precision": ("Average precision", 3),
+    "observed_expected": ("Observed / expected", 2),
+    "calibration_slope": ("Calibration slope", 2),
+    "calibration_intercept": ("Calibration intercept", 2),
+    "brier": ("Brier score", 4),
+    "ece": ("ECE", 4),
 }
+"""Heading and decimals of each metric in the full tables."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,8 +23,9 @@ from pathlib import Path
 from lifechart.core.errors import AuditError, InputError, IntegrityError
 from lifechart.core.settings import Settings
 from lifechart.ledger import merkle
+from lifechart.ledger.checkpoint import Checkpoint
 from lifechart.ledger.index import Index
-from lifechart.ledger.keys import Signer, Verifier
+from lifechart.ledger.keys import PublicKey, Signer, Verifier
 from lifechart.ledger.replica import JOURNAL, Replica
 from lifechart.ledger.statement import Envelope, Statement, sign
 from lifechart.ledger.tiles import MAX_ENTRY_BYTES, WIDTH
@@ -114,8 +115,12 @@ class Log:
     @property
     def root(self) -> str:
         """Root of the tree of `size` entries, in hex."""
+        return self.head().root.hex()
+
+    def head(self) -> Checkpoint:
+        """Return origin, size and root as this process knows them, which a signed head has vouched for."""
         with self._state_lock:
-            return self._replica.tree.root().hex()
+            return Checkpoint(self._replica.origin, self._replica.size, self._replica.tree.root())
 
     def append(self, statement: Statement) -> Receipt:
         """Sign and add one statement; it is durable when this returns. Raises AuditError if it cannot be written."""
@@ -196,6 +201,12 @@ class Log:
                     self._replica.catch_up(repair=True)
                     self._replica.rotate()
 
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Publish what is pending and wait for it. A log that is never closed loses nothing but freshness."""
         if self._publisher is not None:
@@ -269,3 +280,8 @@ def open_log(settings: Settings) -> Log:
         raise InputError("ledger key", str(key), f"the private key that {settings.ledger} was begun with")
     signer = Signer.open(key, origin)
     return Log(settings.ledger, origin, Verifier([signer.public]), signer)
+
+
+def public_verifier(settings: Settings, key: Path | None = None) -> Verifier:
+    """Return a verifier of the log by the public key in `key`, or by this institution's own."""
+    return Verifier([PublicKey.load(key or (settings.keys / _KEY).with_suffix(".pub"))])

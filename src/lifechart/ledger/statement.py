@@ -25,7 +25,8 @@ KINDS: Mapping[str, str] = {
     "ingest": "a data set was made from an export",
     "train": "a model was trained on a data set",
     "evaluate": "a report was made of a model",
-    "release": "a model was put on the shelf, or the current release of a capability was changed",
+    "manifest": "what a release consists of, file by file; kept with it rather than in the log",
+    "release": "a release of a capability was put on the shelf, or an earlier one made current again",
     "phase": "a capability entered a phase",
     "switch": "a capability was switched off or on",
     "approval": "a named person approved a release",
@@ -35,6 +36,11 @@ KINDS: Mapping[str, str] = {
 """Every kind of statement, and what it says. Each is a predicate type of its own."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def predicate_type(kind: str) -> str:
+    """Return the URI that stands for a kind of statement."""
+    return f"{_PREDICATE_ROOT}{kind}{_VERSION}"
 
 
 def _now() -> str:
@@ -83,7 +89,7 @@ class Statement:
                 {
                     "_type": _STATEMENT_TYPE,
                     "subject": [{"name": item.name, "digest": {"sha256": item.digest}} for item in self.subjects],
-                    "predicateType": f"{_PREDICATE_ROOT}{self.kind}{_VERSION}",
+                    "predicateType": predicate_type(self.kind),
                     "predicate": {"created": self.created, **self.predicate},
                 }
             )

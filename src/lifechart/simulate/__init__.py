@@ -1,8 +1,9 @@
 """A hospital whose truth is known: lives from birth to death or today, and the best forecast that anyone could make.
 
-Read in this order: `tables` (what the medicine tables say), `model` (those tables as arrays: processes, rates,
-loadings), `state` (what a record shows so far, and how it drives what comes next), `hospital` (lives and their events,
-written to disk), `replay` (a record read back into sufficient statistics), `oracle` (the two ceilings).
+Read in this order: `tables` (what the medicine says), `processes` and `physiology` (the tables as arrays), `state`
+(what a record shows so far, and how it drives what comes next), `care` and `course` (one month of many lives),
+`population` and `hospital` (whole lives, written to disk), `replay` (a record read back into sufficient statistics),
+`posterior` and `futures` (what the record says of the latents; what may come), `oracle` (the two ceilings).
 
 Files under `SIM/truth/`
 - `people.parquet`: life Int32, patient_id String (FHIR Patient.id), birth Datetime (midnight), death Datetime or null,
@@ -14,12 +15,12 @@ Files under `SIM/truth/`
 | kind | key | value | detail |
 |---|---|---|---|
 | encounter | ambulatory, emergency, inpatient | length in hours | reason: `routine`, `follow_up`, `admission`, `vaccination`, or a key of conditions, symptoms, procedures, allergies |
-| condition | conditions.csv | - | empty, or `test` when found by a test |
+| condition | conditions.csv | - | `test` when a test or a screening found it |
 | symptom | symptoms.csv | - | - |
 | observation | observations.csv | the result, rounded to its `decimals` | - |
-| medication | medications.csv | days supplied | key of the condition or symptom that it is for |
+| medication | medications.csv | days supplied | - |
 | medication_stop | medications.csv | - | - |
-| procedure | procedures.csv | - | key of the condition that it is for, or empty |
+| procedure | procedures.csv | - | - |
 | immunization | immunizations.csv | - | - |
 | allergy | allergies.csv | - | - |
 | death | death | - | - |

@@ -9,8 +9,9 @@ import numpy as np
 import orjson
 import polars as pl
 
-from lifechart.simulate.fragments import Scope, category, rows
+from lifechart.simulate.fragments import Scope, category
 from lifechart.simulate.identities import Clinician, clinicians, hex_ids, scramble, table
+from lifechart.simulate.tables import rows
 
 _US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition"
 _OMB = "urn:oid:2.16.840.1.113883.6.238"
@@ -26,6 +27,12 @@ _RACE_AND_ETHNICITY = {
     "2186-5": "Not Hispanic or Latino",
 }
 """CDC race and ethnicity codes and what they are called."""
+_MADE_UP = {
+    "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason",
+    "code": "HTEST",
+    "display": "test health data",
+}
+"""The security label that tells a made-up record from a real one."""
 _ADMINISTRATIVE = {"female": ("female", "F"), "male": ("male", "M")}
 
 
@@ -60,37 +67,26 @@ def assign(seed: int, people: pl.DataFrame, who: list[dict[str, Any]]) -> pl.Dat
 def staffed(events: pl.DataFrame, staff: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Return the events with who saw the patient and where: doctor_number, place_number, doctor, place, organization.
 
-    Their own practitioner sees people in the clinic; the hospital has whoever is on duty.
+    Their own practitioner sees people in the clinic; the hospital has whoever is on duty. Null outside an encounter.
     """
     team = clinicians(seed)
-    duty = {
-        name: [c.number for c in team if c.specialty == name] for name in ("emergency medicine", "hospital medicine")
-    }
-    numbers = events.get_column("life").to_numpy().astype(np.int64) << 24
-    draw = scramble(seed, numbers + events.get_column("encounter").to_numpy(), "duty")
-    on_duty = {name: np.array(who)[(draw % np.uint64(len(who))).astype(np.int64)] for name, who in duty.items()}
-    frame = events.join(staff, on="life", how="left", maintain_order="left").with_columns(
-        emergency=pl.Series(on_duty["emergency medicine"]), ward=pl.Series(on_duty["hospital medicine"])
+    visits = events.filter(pl.col("kind") == "encounter").join(staff, on="life", how="left", maintain_order="left")
+    numbers = visits.get_column("life").to_numpy().astype(np.int64) << 24
+    draw = scramble(seed, numbers + visits.get_column("encounter").to_numpy(), "duty")
+    doctor, place = pl.col("gp"), pl.col("clinic")
+    for setting, specialty in (("emergency", "emergency medicine"), ("inpatient", "hospital medicine")):
+        duty = np.array([clinician.number for clinician in team if clinician.specialty == specialty])
+        on_duty = pl.Series(duty[(draw % np.uint64(len(duty))).astype(np.int64)])
+        doctor = pl.when(pl.col("key") == setting).then(on_duty).otherwise(doctor)
+        place = pl.when(pl.col("key") == setting).then(0).otherwise(place)
+    visits = visits.select("life", "encounter", doctor_number=doctor, place_number=place)
+    by_place, by_doctor = visits.get_column("place_number"), visits.get_column("doctor_number")
+    visits = visits.with_columns(
+        doctor=pl.Series(_ids(seed, len(team), "Practitioner")).gather(by_doctor),
+        place=pl.Series(_ids(seed, len(places()), "Location")).gather(by_place),
+        organization=pl.Series(_ids(seed, len(places()), "Organization")).gather(by_place),
     )
-    setting = pl.col("key")
-    frame = frame.with_columns(
-        doctor_number=pl.when(setting == "emergency")
-        .then("emergency")
-        .when(setting == "inpatient")
-        .then("ward")
-        .otherwise("gp"),
-        place_number=pl.when(setting == "ambulatory").then("clinic").otherwise(0),
-    ).drop("emergency", "ward")
-    names = {
-        "doctor": pl.Series(_ids(seed, len(team), "Practitioner")),
-        "place": pl.Series(_ids(seed, len(places()), "Location")),
-        "organization": pl.Series(_ids(seed, len(places()), "Organization")),
-    }
-    return frame.with_columns(
-        doctor=names["doctor"].gather(frame.get_column("doctor_number")),
-        place=names["place"].gather(frame.get_column("place_number")),
-        organization=names["organization"].gather(frame.get_column("place_number")),
-    )
+    return events.join(visits, on=["life", "encounter"], how="left", maintain_order="left")
 
 
 def patients(people: pl.DataFrame, who: list[dict[str, Any]], scope: Scope) -> list[bytes]:
@@ -116,6 +112,7 @@ def _patient(row: dict[str, Any], one: dict[str, Any], doctor: str, organization
     return {
         "resourceType": "Patient",
         "id": row["patient_id"],
+        "meta": {"security": [_MADE_UP]},
         "extension": [
             _omb("race", race),
             _omb("ethnicity", ethnicity),
@@ -178,8 +175,7 @@ def _address(one: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _groups() -> dict[str, tuple[str, str]]:
-    listed = rows("ancestries").select("key", "race", "ethnicity").iter_rows()
-    return {key: (race, ethnicity) for key, race, ethnicity in listed}
+    return {row["key"]: (row["race"], row["ethnicity"]) for row in rows("ancestries")}
 
 
 def _omb(name: str, code: str) -> dict[str, Any]:

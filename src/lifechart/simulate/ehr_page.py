@@ -82,7 +82,8 @@ def patients(request: Request, records: Records, chart_url: str) -> HTMLResponse
 def _summary(count: int, number: int, last: int) -> str:
     if not count:
         return "No patient matches."
-    return f"{count:,} {'patient' if count == 1 else 'patients'}, page {number} of {last}. A name opens the chart in Lifechart."
+    many = "1 patient" if count == 1 else f"{count:,} patients"
+    return f"{many}, page {number} of {last}. A name opens the chart in Lifechart."
 
 
 def _row(known: Known, entries: int, chart_url: str) -> str:

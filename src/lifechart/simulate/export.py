@@ -71,8 +71,8 @@ def export(truth: Path, out: Path, *, progress: bool | None = None) -> Exported:
 def prepared(events: pl.DataFrame, people: pl.DataFrame, who: list[dict[str, Any]], scope: Scope) -> pl.DataFrame:
     """Return the events of some lives with what their resources share.
 
-    Adds number (of the event within its life), id, visit (the Encounter's id), patient, death, and end, doctor, place,
-    organization (of encounters), and clears the reason of a visit for a vaccine.
+    Adds number (of the event within its life), id, visit (the Encounter's id), patient, death, the doctor, place and
+    organization of its encounter; and of encounters their end.
     """
     staff = directory.assign(scope.seed, people, who)
     frame = events.with_columns(number=pl.int_range(pl.len()).over("life"))
@@ -80,17 +80,12 @@ def prepared(events: pl.DataFrame, people: pl.DataFrame, who: list[dict[str, Any
     is_visit = pl.col("kind") == "encounter"
     # A visit's own resource is named as everything in it refers to it.
     frame = frame.with_columns(id=pl.when(is_visit).then("visit").otherwise("id"))
-    vaccines = frame.filter(pl.col("kind") == "immunization").select("life", "encounter", detail="key", vaccine=True)
-    frame = frame.join(vaccines.unique(), on=["life", "encounter", "detail"], how="left", maintain_order="left")
     length = pl.duration(microseconds=(pl.col("value").cast(pl.Float64) * 3.6e9).round(0).cast(pl.Int64))
-    frame = frame.with_columns(
-        detail=pl.when(is_visit & pl.col("vaccine")).then(pl.lit("")).otherwise("detail"),
-        end=pl.when(is_visit).then((pl.col("time") + length).dt.truncate("1s")),
-    ).drop("vaccine")
+    frame = frame.with_columns(end=pl.when(is_visit).then((pl.col("time") + length).dt.truncate("1s")))
     frame = frame.join(
         people.select("life", "death", patient="patient_id"), on="life", how="left", maintain_order="left"
     )
-    frame = frame.with_columns(end=pl.min_horizontal("end", pl.when(pl.col("death") > pl.col("time")).then("death")))
+    frame = frame.with_columns(end=pl.when(is_visit).then(pl.min_horizontal("end", "death")))
     return directory.staffed(frame, staff, scope.seed)
 
 

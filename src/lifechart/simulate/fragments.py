@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import polars as pl
 
 from lifechart.codes.systems import URIS
 from lifechart.simulate.identities import hex_ids
+from lifechart.simulate.tables import rows
 
 _UCUM = "http://unitsofmeasure.org"
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
@@ -44,14 +44,6 @@ class Scope:
     """The export's date: nothing later is in the record."""
     offset: str
     """Offset from UTC, as a dateTime ends."""
-
-
-@cache
-def rows(name: str) -> pl.DataFrame:
-    """Return `tables/NAME.csv` with every column as text; empty cells are empty text."""
-    path = files("lifechart.simulate") / "tables" / f"{name}.csv"
-    frame = pl.read_csv(path.read_bytes(), infer_schema=False, comment_prefix="#")
-    return frame.with_columns(pl.all().fill_null("").str.strip_chars())
 
 
 def event_ids(seed: int, events: pl.DataFrame, purpose: str = "event") -> pl.Series:
@@ -91,7 +83,7 @@ def category(system: str, code: str) -> dict[str, Any]:
 
 def constants(name: str, constant: Callable[[dict[str, str]], dict[str, Any]]) -> pl.DataFrame:
     """Return key, constant: for each row of a table, the JSON members that the function makes of it, and a comma."""
-    found = rows(name).to_dicts()
+    found = rows(name)
     made = [piece(constant(row)) + "," for row in found]
     return pl.DataFrame({"key": [row["key"] for row in found], "constant": made})
 
@@ -111,6 +103,12 @@ def subject(name: str = "subject") -> pl.Expr:
 def encounter() -> pl.Expr:
     """Return `"encounter":{…},`, or nothing where the event belongs to none."""
     inside = pl.concat_str([pl.lit('"encounter":{"reference":"Encounter/'), pl.col("visit"), pl.lit('"},')])
+    return pl.when(pl.col("encounter") >= 0).then(inside).otherwise(pl.lit(""))
+
+
+def requester() -> pl.Expr:
+    """Return `"requester":{…},`: whoever saw the patient, or nothing outside an encounter."""
+    inside = pl.concat_str([pl.lit('"requester":{"reference":"Practitioner/'), pl.col("doctor"), pl.lit('"},')])
     return pl.when(pl.col("encounter") >= 0).then(inside).otherwise(pl.lit(""))
 
 
@@ -148,7 +146,7 @@ def reasons() -> pl.DataFrame:
     found = {
         row["key"]: piece({"reasonCode": [coding(("SNOMED", row["snomed"], row["display"]))]}) + ","
         for name in ("procedures", "symptoms", "conditions")
-        for row in rows(name).to_dicts()
+        for row in rows(name)
     }
     return pl.DataFrame({"key": list(found), "reason": list(found.values())})
 
@@ -185,7 +183,7 @@ def _condition(kind: str, code: dict[str, Any]) -> dict[str, Any]:
 @cache
 def measurements() -> pl.DataFrame:
     """Return key, constant, code, unit, range, loinc, panel, low, high of everything that is measured."""
-    table_rows = rows("observations").to_dicts()
+    table_rows = rows("observations")
     codes = [coding(("LOINC", row["loinc"], row["display"])) for row in table_rows]
     categories = [[category("observation-category", row["category"])] for row in table_rows]
     made = [
@@ -242,10 +240,7 @@ def panel(row: dict[str, str]) -> dict[str, Any]:
 
 def drugs() -> pl.DataFrame:
     """Return key, constant, status: a course that ends by itself is completed, a lasting drug active."""
-    status = [
-        '"status":"active",' if row["chronic"] == "1" else '"status":"completed",'
-        for row in rows("medications").to_dicts()
-    ]
+    status = ['"status":"active",' if row["chronic"] == "1" else '"status":"completed",' for row in rows("medications")]
     return constants("medications", _drug).with_columns(status=pl.Series(status))
 
 

@@ -17,8 +17,9 @@ import orjson
 import polars as pl
 
 from lifechart.simulate.directory import assign, places
-from lifechart.simulate.fragments import Scope, measurements, piece, rows
+from lifechart.simulate.fragments import Scope, measurements, piece
 from lifechart.simulate.identities import clinicians, hex_ids, scramble, table
+from lifechart.simulate.tables import rows
 from lifechart.simulate.visit import SLOTS, Person, Slot, Visit
 
 CLASSES = (
@@ -65,7 +66,7 @@ def notes(
 
     A gold line is {"document": id, "patient": id, "spans": [[start, end, class, text], …]}.
     """
-    visits = _visits(events)
+    visits = _visits(events, scope)
     lives = visits.get_column("life").to_numpy().astype(np.int64)
     numbers = lives * _STRIDE + visits.get_column("encounter").to_numpy()
     ids = hex_ids(scope.seed, numbers, "document")
@@ -145,7 +146,7 @@ def _compiled(phrase: str) -> tuple[tuple[str, Slot | None, str], ...]:
     return (*runs, (literals[-1], None, ""))
 
 
-def _visits(events: pl.DataFrame) -> pl.DataFrame:
+def _visits(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
     """Return the encounters, with what happened at each of them as words (null: nothing of that sort)."""
     visits = events.filter(pl.col("kind") == "encounter").select(
         "life",
@@ -158,8 +159,10 @@ def _visits(events: pl.DataFrame) -> pl.DataFrame:
         "doctor_number",
         "place_number",
         "organization",
+        "death",
         setting="key",
-        reason=pl.col("detail").replace(_reasons()),
+        over=pl.col("end") <= scope.now,
+        reason=pl.col("detail").replace_strict(_reasons()),
     )
     for name, said in _said(events).items():
         # Someone can have one complaint twice in a visit's list, but says it once.
@@ -186,6 +189,9 @@ def _said(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
         )
         for name, (kind, names) in lists.items()
     }
+    lasting = [_words("medications")[row["key"]] for row in rows("medications") if row["chronic"] == "1"]
+    # A course that ends by itself is prescribed, but is not on the list of what someone takes a year later.
+    found["lasting"] = found["started"].filter(pl.col("said").is_in(lasting))
     measured = inside.filter(pl.col("kind") == "observation").join(_measured_words(), on="key", maintain_order="left")
     low, high = pl.col("value") < pl.col("low"), pl.col("value") > pl.col("high")
     flag = pl.when(high).then(pl.lit(" (high)")).when(low).then(pl.lit(" (low)")).otherwise(pl.lit(""))
@@ -203,8 +209,8 @@ def _said(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
 def _words(name: str) -> dict[str, str]:
     """Return key to words for a row of a table, as they stand within a sentence."""
     if name == "immunizations":
-        return {row["key"]: row["display"] for row in rows(name).to_dicts()}
-    found = {row["key"]: _mid_sentence(row["display"]) for row in rows(name).to_dicts()}
+        return {row["key"]: row["display"] for row in rows(name)}
+    found = {row["key"]: _mid_sentence(row["display"]) for row in rows(name)}
     if name == "allergies":
         return {key: words.removeprefix("allergy to ").removesuffix(" allergy") for key, words in found.items()}
     return found
@@ -213,7 +219,7 @@ def _words(name: str) -> dict[str, str]:
 @cache
 def _reasons() -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in ("allergies", "immunizations", "procedures", "symptoms", "conditions"):
+    for name in ("allergies", "procedures", "symptoms", "conditions"):
         found |= _words(name)
     found |= table("note_phrases")["reasons"]
     return found
@@ -222,7 +228,7 @@ def _reasons() -> dict[str, str]:
 @cache
 def _measured_words() -> pl.DataFrame:
     phrases = table("note_phrases")
-    listed = rows("observations").to_dicts()
+    listed = rows("observations")
     units = [phrases["units"].get(row["unit"], row["unit"]) for row in listed]
     answers = [
         [_mid_sentence(answer.split("=")[2]) for answer in row["values"].split(";")] if row["values"] else None
@@ -248,7 +254,7 @@ def _mid_sentence(display: str) -> str:
 def _document(row: dict[str, Any], document: str, text: str, scope: Scope) -> bytes:
     head, author, custodian, content, context = _document_parts(row["setting"])
     data = binascii.b2a_base64(text.encode(), newline=False)
-    moment = row["end"] if row["end"] <= scope.now else row["time"]
+    moment = row["end"] if row["over"] else row["time"]
     date = f"{moment.isoformat(timespec='seconds')}{scope.offset}"
     return b"".join(
         (

@@ -134,6 +134,7 @@ def medications(events: pl.DataFrame, scope: Scope) -> pl.DataFrame:
         subject(),
         encounter(),
         text("authoredOn", clock("time", scope.offset)),
+        fr.requester(),
         pl.col("reason"),
         pl.concat_str(bounds),
     )

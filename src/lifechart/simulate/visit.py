@@ -61,7 +61,7 @@ class Visit:
         person, row = self.person, self.row
         for name in row["diagnoses"] or ():
             person.problems.setdefault(name, self.time)
-        for name in row["started"] or ():
+        for name in row["lasting"] or ():
             person.drugs.setdefault(name)
         for name in row["stopped"] or ():
             person.drugs.pop(name, None)
@@ -141,6 +141,14 @@ def _honorific(visit: Visit) -> str:
     return "Ms." if visit.person.sex == "female" else "Mr."
 
 
+def _left(visit: Visit) -> str:
+    """Return how a stay ended, or nothing for a visit that was no stay or is not over."""
+    row = visit.row
+    if row["setting"] != "inpatient" or not row["over"]:
+        return ""
+    return "died" if row["death"] is not None and row["death"] <= row["end"] else "discharged home"
+
+
 def _bare(phone: str) -> str:
     return f"({phone[:3]}) {phone[4:]}"
 
@@ -167,7 +175,10 @@ SLOTS: dict[str, Slot] = {
     "phone_plus": lambda visit: "+1 " + visit.person.who["phone"].replace("-", " "),
     "contact": lambda visit: _relative(visit)[1],
     "contact_given": lambda visit: _relative(visit)[1].split(" ")[0],
+    "contact_lower": lambda visit: _relative(visit)[1].lower(),
     "contact_phone": _who("contact_phone"),
+    "contact_phone_dots": lambda visit: visit.person.who["contact_phone"].replace("-", "."),
+    "foreign_phone": lambda visit: f"+44 20 7946 0{visit.person.who['mrn'][-3:]}",
     "relation": lambda visit: _relative(visit)[0],
     "he": lambda visit: _PRONOUNS[visit.person.sex][0],
     "his": lambda visit: _PRONOUNS[visit.person.sex][1],
@@ -184,6 +195,11 @@ SLOTS: dict[str, Slot] = {
     "date": lambda visit: visit.time.date().isoformat(),
     "date_us": lambda visit: _us(visit.time),
     "date_words": lambda visit: _words(visit.time),
+    "date_short": lambda visit: _short(visit.time),
+    "end_us": lambda visit: _us(visit.row["end"]),
+    "end_words": lambda visit: _words(visit.row["end"]),
+    "end_short": lambda visit: _short(visit.row["end"]),
+    "left": _left,
     "clock": lambda visit: f"{visit.time.hour:02d}:{visit.time.minute:02d}",
     "last_seen": _last(_us),
     "last_seen_month": _last(_month),
@@ -193,6 +209,7 @@ SLOTS: dict[str, Slot] = {
     "last_doctor": lambda visit: visit.person.last_doctor,
     "facility": lambda visit: places()[visit.row["place_number"]]["name"],
     "facility_upper": lambda visit: places()[visit.row["place_number"]]["name"].upper(),
+    "facility_initials": lambda visit: "".join(word[0] for word in places()[visit.row["place_number"]]["name"].split()),
     "facility_phone": lambda visit: places()[visit.row["place_number"]]["phone"],
     "clinic": lambda visit: visit.person.clinic,
     "gp": lambda visit: visit.person.gp,

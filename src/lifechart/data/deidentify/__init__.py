@@ -1,1 +1,1 @@
-"""From a person's record to one that no longer names a person."""
+"""What makes records safe to train on: `structured` (ids, codes, values, ZIPs), `dates` (times, ages), their tables."""

@@ -1,10 +1,11 @@
 """Moves dates so that intervals survive and calendars do not: a keyed offset per patient, or the year alone.
 
-`shift`: every time of one patient moves by the same whole number of days, from 1 to 365 either way and never 0, drawn by
+`shift`: every time of one patient moves by the same whole number of days, 1 to 365 either way and never 0, drawn by
 HMAC-SHA256 from the institution's key and the patient's id. Nothing moves by more than a year, so secular change (a new
-vaccine, a new guideline) stays roughly in place; what it cannot hide, an expert determination must weigh. Two leaks that a
-per-patient shift is known for are closed here: the export's date would give the offset away if every record ended on it, so
-each patient's observation ends a keyed 1 to 180 days before it (`curtailments`), and what happened later is left out.
+vaccine, a new guideline) stays roughly in place. If every record ended on the day of the export, that day would give
+each offset away; so a patient's observation ends a keyed 1 to 180 days before it (`curtailments`), and what happened
+later is left out. A patient who is seen every week still shows where the export's date lies, to within those days:
+what a shift cannot hide an expert determination must weigh, or `year` be used.
 
 `year`: Safe Harbor (45 CFR 164.514(b)(2)): every time becomes the first of January of its year.
 

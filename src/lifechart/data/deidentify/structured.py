@@ -15,7 +15,6 @@ import secrets
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from pathlib import Path
 
 import polars as pl
 
@@ -25,8 +24,8 @@ from lifechart.core.settings import Settings
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
 
 MIN_PATIENTS = 5
-"""A code, display or unit that fewer patients hold is not written: small enough to keep rare diseases in data sets of some
-thousands, large enough that no code points at a family."""
+"""A code, display or unit that fewer patients hold is not written: low enough to keep rare diseases in data sets of
+some thousands of patients, higher than most families are large."""
 
 STRUCTURAL = (BIRTH, DEATH, RECORD_END)
 """Codes that every record has; they never back off."""
@@ -63,8 +62,8 @@ def subject_ids(key: bytes, patient_ids: pl.Series) -> pl.Series:
 
 @cache
 def _rows(table: str) -> tuple[dict[str, str], ...]:
-    with resources.files("lifechart.data.deidentify").joinpath(table).open(newline="", encoding="utf-8") as file:
-        return tuple(csv.DictReader(file))
+    content = resources.files("lifechart.data.deidentify").joinpath(table).read_text(encoding="utf-8")
+    return tuple(csv.DictReader(content.splitlines()))
 
 
 def result_texts() -> dict[str, str]:

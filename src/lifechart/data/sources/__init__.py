@@ -1,8 +1,9 @@
 """The contract of a source: a record format, read in units of bounded size into rows of one shape.
 
-`fhir` reads Bulk NDJSON and bundles (`fhir_mapping` is the table of what is read, `fhir_rows` applies it to one resource),
-`tables` any CSV or Parquet under a declarative mapping, `meds` a MEDS data set. `documents` opens files. A source says
-what stands in a file; it never de-identifies, sorts or writes: `data.ingest` does that for all of them.
+`fhir` reads Bulk NDJSON and bundles: `documents` opens the files, `fhir_mapping` is the table of what is read,
+`fhir_types` applies it to one resource, `fhir_reader` to many, `fhir_chart` to a live chart. `tables` reads any CSV or
+Parquet under a declarative mapping, `meds` a MEDS data set. `order` says which of two events of one moment comes first.
+A source says what stands in a file; it never de-identifies, sorts or writes: `data.ingest` does that for all of them.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ ROWS: dict[str, Any] = {
 }
 """Columns of a batch. `patient` and `resource` are the source's own ids (`resource` null: never a duplicate);
 `updated` (ISO 8601) and `revision` tell versions of one resource apart; `position` names the resource within its unit;
-`name` is the display that stood beside the code; `link` names another resource ("Type/id") that supplies what the row lacks: the
-encounter of an undated row, or the medication whose code replaces LINKED."""
+`name` is the display that stood beside the code; `link` names another resource ("Type/id") that supplies what the row
+lacks: the encounter of an undated row, or the medication whose code replaces LINKED."""
 
 LINKED = "?"
 """Stands in a code for what the linked resource will supply."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import zlib
 from collections.abc import Iterator
 from io import BufferedReader
@@ -160,7 +159,7 @@ def _skip_line(stream: BufferedReader | gzip.GzipFile) -> int:
 
 def read_document(path: Path) -> bytes | None:
     """Return a whole file, unpacked; None if it is larger than MAX_DOCUMENT. Raises EndsEarly."""
-    if os.path.getsize(path) > MAX_DOCUMENT:
+    if path.stat().st_size > MAX_DOCUMENT:
         return None
     try:
         with _open(path) as stream:

@@ -3,8 +3,8 @@
 Each row names a resource type, the kind of event it gives, where its patient, code and times stand, and the statuses
 under which it is withdrawn. An event is stamped with the *latest* of its times that are present: what the record only
 came to know later must not be stamped earlier (a diagnosis recorded in 2015 with an onset in 2010 belongs to 2015 for a
-model that forecasts from the record). `fhir_rows` applies the table; `Patient`, `Encounter` and `Observation` have more
-to them, and their elements are listed here too.
+model that forecasts from the record). `fhir_types` applies the table; `Patient`, `Encounter` and `Observation` have
+more to them, and their elements are listed here too.
 """
 
 from __future__ import annotations

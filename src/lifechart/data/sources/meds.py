@@ -1,4 +1,4 @@
-"""A MEDS data set, 0.3 or 0.4, in any layout of shards: another institution's, or one of our own to be joined or cut anew."""
+"""A MEDS data set, 0.3 or 0.4, in any layout of shards: another institution's, or one of our own to be cut anew."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Meds:
 def _last(events: pl.DataFrame, before: pl.DataFrame | None) -> pl.DataFrame:
     """Return subject_id, time of the last event so far, and whether the subject has a RECORD_END."""
     here = events.filter(pl.col("time").is_not_null()).select("subject_id", "time", ended=pl.col("code") == RECORD_END)
-    both = here if before is None else pl.concat([before, here.cast(dict(before.schema))])
+    both = here if before is None else pl.concat([before, here.cast(before.schema)])
     return both.group_by("subject_id", maintain_order=True).agg(pl.col("time").max(), pl.col("ended").any())
 
 
@@ -81,7 +81,9 @@ def _batch(events: pl.DataFrame, names: dict[str, str], lines: int) -> Batch:
     position = (pl.int_range(pl.len(), dtype=pl.Int64) + lines) * (1 << ENTRY_BITS)
     code = pl.col("code").cast(pl.String)
     present = {"numeric_value", "text_value", "unit", "kind"} & set(events.columns)
-    optional = {name: pl.col(name) if name in present else pl.lit(None) for name in ("numeric_value", "text_value", "unit")}
+    optional = {
+        name: pl.col(name) if name in present else pl.lit(None) for name in ("numeric_value", "text_value", "unit")
+    }
     stated = pl.col("kind").cast(pl.String) if "kind" in present else pl.lit(None, pl.String)
     system = code.str.split("//").list.first()
     guessed = (

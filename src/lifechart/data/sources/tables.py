@@ -15,7 +15,7 @@ A mapping, in short (examples/nafld/ has a whole one, docs/how-to-add/source.md 
       - file: labs.parquet
         subject: id
         events:
-          - {kind: laboratory, code: LOINC//2085-9, where: {test: hdl}, time: {column: taken}, value: result, unit: mg/dL}
+          - {kind: laboratory, code: LOINC//2085-9, where: {test: hdl}, time: {column: taken}, value: mg, unit: mg/dL}
 
 Only columns that the mapping names are read.
 """
@@ -243,7 +243,7 @@ def _code(stated: str | dict[str, Any]) -> pl.Expr:
 
 
 def _time(stated: dict[str, Any] | None, day_zero: date) -> pl.Expr | None:
-    """Return the time of an event: `age` years before day zero (a birth), `days` from it, or a `column` that holds it."""
+    """Return the time of an event: `age` years before day zero (a birth), `days` from it, or what a `column` holds."""
     if stated is None:
         return None
     if "column" in stated:

@@ -1,0 +1,73 @@
+"""A model on disk: weights and calibration as plain arrays, vocabulary and configuration as JSON. No pickle."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+
+from lifechart.core import durable
+from lifechart.core.errors import InputError
+from lifechart.model.calibration import Calibration
+from lifechart.model.network import Network
+from lifechart.model.sizes import Size
+from lifechart.model.vocabulary import Vocabulary
+
+WEIGHTS, CALIBRATION, VOCABULARY, CONFIG = "weights.npz", "calibration.npz", "vocabulary.json", "config.json"
+FILES = (WEIGHTS, CALIBRATION, VOCABULARY, CONFIG)
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that a forecast needs, and the digest of the files it came from."""
+
+    network: Network
+    calibration: Calibration
+    vocabulary: Vocabulary
+    size: Size
+    config: dict[str, Any]
+    digest: str
+
+
+def save_model(
+    folder: Path, network: Network, calibration: Calibration, vocabulary: Vocabulary, size: Size, about: dict[str, Any]
+) -> str:
+    """Write a model and return its digest. `about` (seed, data digest, ...) goes into the configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+    with durable.replacing(folder / WEIGHTS) as aside, aside.open("wb") as file:
+        np.savez(file, **arrays)
+    calibration.save(folder / CALIBRATION)
+    vocabulary.save(folder / VOCABULARY)
+    durable.write_json(folder / CONFIG, {"format": _FORMAT, "size": asdict(size), **about})
+    return model_digest(folder)
+
+
+def model_digest(folder: Path) -> str:
+    """Return the SHA-256 that names a model: of the digests of its files, so that no other file matters."""
+    return durable.digest_of({name: durable.file_digest(folder / name) for name in FILES})
+
+
+def load_model(folder: Path, device: torch.device | None = None) -> Model:
+    """Read a model; raises InputError if the folder does not hold one."""
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise InputError("model", str(folder), f"a folder that holds {', '.join(missing)}")
+    config = orjson.loads((folder / CONFIG).read_bytes())
+    if config.get("format") != _FORMAT:
+        raise InputError(f"{CONFIG}: format", config.get("format"), f"{_FORMAT}")
+    size = Size(**config["size"])
+    vocabulary = Vocabulary.load(folder / VOCABULARY)
+    with np.load(folder / WEIGHTS, allow_pickle=False) as arrays:
+        state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    zeros = np.zeros(state["hazards.base_OB"].shape, dtype=np.float32)
+    network = Network(vocabulary, size, zeros, zeros)
+    network.load_state_dict(state)
+    network.eval().requires_grad_(False)
+    network.to(device or torch.device("cpu"))
+    return Model(network, Calibration.load(folder / CALIBRATION), vocabulary, size, config, model_digest(folder))

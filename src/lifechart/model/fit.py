@@ -1,0 +1,285 @@
+"""Fitting a network to token arrays: one seeded, resumable loop. Knows nothing of files but its own checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lifechart.core import durable
+from lifechart.model.batches import Collator, Windows, cut, in_groups
+from lifechart.model.heads import log_base_rates, survival_loss
+from lifechart.model.network import Batch, Network
+from lifechart.model.questions import Labels, Questions, label, sample_questions
+from lifechart.model.sizes import Size
+from lifechart.model.tokens import Tokens
+from lifechart.model.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to learn, apart from size. The values won the ablations in docs/lab-notes."""
+
+    dropout: float = 0.1
+    weight_decay: float = 0.1
+    history_decay: float = 0.1
+    history_rate: float = 1.0
+    next_code_weight: float = 0.1
+    recurrence_weight: float = 0.25
+    averaging: float = 0.995
+    warmup: float = 0.05
+    clip: float = 1.0
+    patience: int = 3
+    most_logits: int = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a fit stands, for whoever shows it."""
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    """Events learnt from a second, in this process."""
+    tuning_loss: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted network and how it went."""
+
+    network: Network
+    history: tuple[dict[str, float], ...]
+    steps: int
+    events: int
+    seconds: float
+
+
+def base_rates(
+    tokens: Tokens, num_outcomes: int, seed: int, per_subject: int = 16
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return log hazards [O, B] of first onsets and of recurrences over the whole training split."""
+    questions = sample_questions(tokens, per_subject, np.random.default_rng([seed, 1]))
+    labels = label(tokens, questions, num_outcomes)
+    first = log_base_rates(labels.days_to, labels.observed, ~labels.had)
+    again = log_base_rates(labels.days_to, labels.observed, labels.had)
+    return first, again
+
+
+@dataclass
+class Fitter:
+    """One fit. A `checkpoint` is written every `save_every` steps and at each epoch's end, and resumed from."""
+
+    vocabulary: Vocabulary
+    size: Size
+    train: Tokens
+    tuning: Tokens
+    seed: int
+    recipe: Recipe
+    device: torch.device
+    checkpoint: Path | None = None
+    data_digest: str = ""
+    """What the arrays were made from; with the rest it tells whether a checkpoint is this run's."""
+    save_every: int = 200
+    report: Callable[[Progress], None] = lambda progress: None
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(self.seed)
+        base, again = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
+        self.network = Network(self.vocabulary, self.size, base, again, self.recipe.dropout).to(self.device)
+        self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.98))
+        self.collator = Collator(self.vocabulary, self.size.context, self.device)
+        self.step = 0
+        self.epoch = 0
+        self.events = 0
+        self.resumed_events = 0
+        self.best = math.inf
+        self.best_state = _copied(self.averaged)
+        self.history: list[dict[str, float]] = []
+        self.losses: list[float] = []
+        self.steps = self.size.epochs * len(self._plan(0)[2])
+
+    def run(self, stop_at: int | None = None) -> Fit:
+        """Fit until the last epoch, until tuning loss stops falling, or until `stop_at` steps (to be resumed)."""
+        began = time.perf_counter()
+        self._resume()
+        while self.epoch < self.size.epochs and not self._stale():
+            questions, windows, groups = self._plan(self.epoch)
+            done = self.step - sum(int(each["steps"]) for each in self.history)
+            for batch, asked in self._batches(self.train, questions, windows, groups[done:]):
+                loss = self._learn(batch, label_of(self.train, questions.take(asked), self.vocabulary))
+                self.losses.append(loss)
+                last = self.history[-1]["tuning_loss"] if self.history else math.nan
+                rate = (self.events - self.resumed_events) / (time.perf_counter() - began)
+                self.report(Progress(self.step, self.steps, loss, rate, last))
+                if self.step % self.save_every == 0:
+                    self._save()
+                if self.step == stop_at:
+                    self._save()
+                    return self._fit(began)
+            self._end_epoch(len(groups))
+        return self._fit(began)
+
+    def _fit(self, began: float) -> Fit:
+        network = copy.deepcopy(self.averaged)
+        network.load_state_dict(self.best_state)
+        return Fit(network, tuple(self.history), self.step, self.events, time.perf_counter() - began)
+
+    def _end_epoch(self, steps: int) -> None:
+        tuning_loss = self.tuning_loss()
+        train_loss = float(np.mean(self.losses))
+        self.history.append({"steps": steps, "train_loss": train_loss, "tuning_loss": tuning_loss})
+        self.losses = []
+        if tuning_loss < self.best:
+            self.best, self.best_state = tuning_loss, _copied(self.averaged)
+        self.epoch += 1
+        self._save()
+
+    def _stale(self) -> bool:
+        losses = [each["tuning_loss"] for each in self.history]
+        return len(losses) > self.recipe.patience and min(losses) < min(losses[-self.recipe.patience :])
+
+    def _plan(self, epoch: int) -> tuple[Questions, Windows, list[NDArray[np.int64]]]:
+        rng = np.random.default_rng([self.seed, 2, epoch])
+        questions = sample_questions(self.train, self.size.questions, rng)
+        windows = cut(self.train, questions, self.size.context)
+        order = rng.permutation(len(windows.first))
+        return questions, windows, list(in_groups(windows.sizes, order, self.size.batch_tokens))
+
+    def _batches(
+        self, tokens: Tokens, questions: Questions, windows: Windows, groups: list[NDArray[np.int64]]
+    ) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+        """Yield batches, the next one being packed while the last one is learnt from."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            ready: Future[tuple[Batch, NDArray[np.int64]]] | None = None
+            for group in groups:
+                upcoming = pool.submit(self.collator.batch, tokens, questions, windows, group)
+                if ready is not None:
+                    yield ready.result()
+                ready = upcoming
+            if ready is not None:
+                yield ready.result()
+
+    def _learn(self, batch: Batch, labels: Labels) -> float:
+        # Seeding each step makes a resumed run draw the dropout that an unbroken one would have drawn.
+        torch.manual_seed(self.seed * 1_000_003 + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["scale"] * self.size.rate * self._schedule()
+        self.network.train()
+        with self._precision():
+            output = self.network(batch)
+            auxiliary = self.network.next_code_loss(batch, output.hidden_RTD, self.recipe.most_logits)
+        main = survival(output.log_hazard_QOB, labels, self.recipe.recurrence_weight)
+        self.optimizer.zero_grad(set_to_none=True)
+        (main + self.recipe.next_code_weight * auxiliary).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        self.step += 1
+        self.events += batch.num_events
+        decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            ours: list[torch.Tensor] = list(self.averaged.parameters())
+            theirs: list[torch.Tensor] = list(self.network.parameters())
+            torch._foreach_lerp_(ours, theirs, 1.0 - decay)
+        return float(main.detach())
+
+    def _schedule(self) -> float:
+        share = self.step / max(self.steps, 1)
+        if share < self.recipe.warmup:
+            return (self.step + 1) / (self.recipe.warmup * self.steps + 1)
+        return 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16_pays(self.device))
+
+    def tuning_loss(self) -> float:
+        """Return the survival loss of the averaged weights on the tuning split, first onsets only."""
+        rng = np.random.default_rng([self.seed, 3])
+        questions = sample_questions(self.tuning, self.size.questions, rng)
+        windows = cut(self.tuning, questions, self.size.context)
+        groups = list(in_groups(windows.sizes, np.arange(len(windows.first)), self.size.batch_tokens))
+        total, number = 0.0, 0
+        for batch, asked in self._batches(self.tuning, questions, windows, groups):
+            with torch.no_grad(), self._precision():
+                output = self.averaged(batch)
+            labels = label_of(self.tuning, questions.take(asked), self.vocabulary)
+            total += float(survival(output.log_hazard_QOB, labels, 0.0)) * len(asked)
+            number += len(asked)
+        return total / max(number, 1)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        table = self.network.hazards.history.weight
+        flat = [p for p in self.network.parameters() if p.ndim < 2]
+        matrices = [p for p in self.network.parameters() if p.ndim >= 2 and p is not table]
+        return [
+            {"params": matrices, "weight_decay": self.recipe.weight_decay, "scale": 1.0},
+            {"params": flat, "weight_decay": 0.0, "scale": 1.0},
+            {"params": [table], "weight_decay": self.recipe.history_decay, "scale": self.recipe.history_rate},
+        ]
+
+    def _identity(self) -> str:
+        shape = [asdict(self.size), asdict(self.recipe), self.seed, self.data_digest]
+        return durable.digest_of([*shape, list(self.vocabulary.codes), len(self.train), len(self.tuning)])
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        state = {
+            "identity": self._identity(), "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),
+            "best_state": self.best_state, "optimizer": self.optimizer.state_dict(), "step": self.step,
+            "epoch": self.epoch, "events": self.events, "best": self.best, "history": self.history,
+            "losses": self.losses,
+        }  # fmt: skip
+        with durable.replacing(self.checkpoint) as aside:
+            torch.save(state, aside)
+
+    def _resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if state["identity"] != self._identity():
+            return  # Another run's: this one begins anew and overwrites it.
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best_state, self.best, self.history = state["best_state"], state["best"], state["history"]
+        self.losses = state["losses"]
+        self.step, self.epoch, self.events = state["step"], state["epoch"], state["events"]
+        self.resumed_events = self.events
+
+
+def label_of(tokens: Tokens, questions: Questions, vocabulary: Vocabulary) -> Labels:
+    """Return the labels of questions over a vocabulary's outcomes."""
+    return label(tokens, questions, len(vocabulary.outcomes))
+
+
+def survival(log_hazard_QOB: torch.Tensor, labels: Labels, recurrence_weight: float) -> torch.Tensor:
+    """Return the survival loss against `labels`; what is already on record counts `recurrence_weight`."""
+    device = log_hazard_QOB.device
+    had = torch.from_numpy(labels.had).to(device)
+    weight = torch.where(had, recurrence_weight, 1.0)
+    days_to, observed = torch.from_numpy(labels.days_to).to(device), torch.from_numpy(labels.observed).to(device)
+    return survival_loss(log_hazard_QOB, days_to, observed, weight)
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether 16-bit matrix products are in the hardware, and so faster: any recent GPU, a CPU with AMX or AVX-512."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

@@ -1,0 +1,109 @@
+"""The network as a Forecaster: bulk risks for evaluation, one chart's forecast for the bedside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from lifechart.core.errors import InputError
+from lifechart.core.forecast import Driver, Forecast, Interval, Risk
+from lifechart.core.timeline import DEATH, Timeline
+from lifechart.model.batches import Collator
+from lifechart.model.calibration import around
+from lifechart.model.checkpoint import Model, load_model
+from lifechart.model.drivers import drivers_of
+from lifechart.model.heads import cumulative_incidence
+from lifechart.model.inference import Told, tell
+from lifechart.model.questions import HORIZONS, Questions, ask_prompts
+from lifechart.model.tokens import Tokens, tokenise, tokenise_timeline
+
+
+class NetworkForecaster:
+    """Keeps the Forecaster contract. Stateless between calls; safe to share among threads."""
+
+    def __init__(self, model: Model, device: torch.device | None = None) -> None:
+        self.model = model
+        self.collator = Collator(model.vocabulary, model.size.context, device or torch.device("cpu"))
+        outcomes = model.vocabulary.outcomes
+        self._death = outcomes.index(DEATH) if DEATH in outcomes else None
+
+    @property
+    def name(self) -> str:
+        """A short name for tables and plots."""
+        return "lifechart"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that names these exact weights."""
+        return self.model.digest
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """Codes whose first occurrence is forecast."""
+        return self.model.vocabulary.outcomes
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """Horizons in days, rising."""
+        return HORIZONS
+
+    def risks(
+        self, events: pl.DataFrame, prompts: pl.DataFrame, advance: Callable[[float], None] = lambda share: None
+    ) -> NDArray[np.float32]:
+        """Return probabilities [prompts, outcomes, horizons]; `advance` is told what share of the work is done.
+
+        Events after a prompt's time are never read for it: attention is causal, and the history stops there too.
+        """
+        asked = events.join(prompts.select("subject_id").unique(), on="subject_id", how="semi")
+        tokens = tokenise(asked, self.model.vocabulary)
+        told = tell(self.model.network, self.collator, tokens, ask_prompts(tokens, prompts), advance)
+        return self._probabilities(told)
+
+    def forecast(self, timeline: Timeline, as_of: datetime) -> Forecast:
+        """Return every outcome at every horizon for one chart, with intervals, drivers and novelty.
+
+        Raises InputError for a chart without any event up to `as_of`.
+        """
+        known = timeline.until(as_of)
+        if not len(known):
+            raise InputError("timeline", "no event", f"a chart with events up to {as_of:%Y-%m-%d}")
+        tokens = tokenise_timeline(known, self.model.vocabulary)
+        prompt = pl.DataFrame({"subject_id": [timeline.subject_id], "prediction_time": [as_of]})
+        questions = ask_prompts(tokens, prompt)
+        told = tell(self.model.network, self.collator, tokens, questions)
+        probability = self._probabilities(told)[0]
+        low, high = around(probability, self.model.calibration.errors(told.state)[0][:, None])
+        drivers = self._drivers(known, tokens, questions, told)
+        risks = tuple(
+            Risk(
+                outcome=outcome,
+                horizon_days=horizon,
+                probability=float(probability[o, h]),
+                interval=Interval(float(low[o, h]), float(high[o, h])),
+                drivers=drivers[o][h],
+                already_recorded=bool(told.had[0, o]),
+            )
+            for o, outcome in enumerate(self.outcomes)
+            for h, horizon in enumerate(self.horizons)
+        )
+        novelty = float(self.model.calibration.novelty(told.state)[0])
+        return Forecast(timeline.subject_id, as_of, risks, novelty, self.digest)
+
+    def _probabilities(self, told: Told) -> NDArray[np.float32]:
+        return cumulative_incidence(self.model.calibration.hazards(told.log_hazard), self._death)
+
+    def _drivers(
+        self, known: Timeline, tokens: Tokens, questions: Questions, told: Told
+    ) -> list[list[tuple[Driver, ...]]]:
+        return drivers_of(self.model, self.collator, known, tokens, questions, told)
+
+
+def load_forecaster(folder: Path, device: torch.device | None = None) -> NetworkForecaster:
+    """Load a model that `lifechart train` wrote; raises InputError if the folder does not hold one."""
+    return NetworkForecaster(load_model(folder, device), device)

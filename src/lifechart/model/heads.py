@@ -1,0 +1,137 @@
+"""The heads: hazards of every outcome from any moment on, and the code of the next event."""
+
+# ruff: noqa: N815 (tensors carry shape suffixes, as fields too)
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lifechart.model.questions import EDGES
+
+# Shapes: Q questions, D width, F plain features of a question, C history columns, Z rank, O outcomes, B intervals.
+
+NUM_BINS = len(EDGES) - 1
+WIDTHS = tuple(high - low for low, high in itertools.pairwise(EDGES))
+
+
+class HazardHead(nn.Module):
+    """Log hazard a day [Q, O, B], constant within each interval of EDGES: piecewise exponential survival.
+
+    A wide part (linear in the history and the age, one weight an outcome) stands beside a deep one (the hidden state,
+    the history and the question through a small network whose last layer all outcomes share, which lends rare ones the
+    strength of the common). What the record says happened before is a separate offset: a second heart attack has
+    another hazard than a first.
+    """
+
+    base_OB: Tensor
+    again_OB: Tensor
+
+    def __init__(
+        self, width: int, features: int, columns: int, rank: int, base: NDArray[np.float32], again: NDArray[np.float32],
+        dropout: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        outcomes = len(base)
+        self.outcomes, self.rank = outcomes, rank
+        self.history = nn.EmbeddingBag(columns, rank + outcomes, mode="sum")
+        self.deep = nn.Sequential(
+            nn.Linear(width + rank + features, 2 * rank), nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * rank, rank)
+        )
+        self.by_age = nn.Linear(features, outcomes, bias=False)
+        self.out = nn.Linear(rank, outcomes)
+        self.out_by_bin = nn.Linear(rank, outcomes * NUM_BINS)
+        self.register_buffer("base_OB", torch.tensor(base))
+        self.register_buffer("again_OB", torch.tensor(again))
+        self.again_shift = nn.Parameter(torch.zeros(outcomes))
+        nn.init.normal_(self.history.weight[:, :rank], std=0.02)
+        nn.init.zeros_(self.history.weight[:, rank:])
+        for linear in (self.by_age, self.out, self.out_by_bin):
+            nn.init.zeros_(linear.weight)
+        nn.init.zeros_(self.out.bias)
+        nn.init.zeros_(self.out_by_bin.bias)
+
+    def forward(
+        self, hidden_QD: Tensor, features_QF: Tensor, history: tuple[Tensor, Tensor, Tensor], had_QO: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return log hazards [Q, O, B] and the last layer's input [Q, Z].
+
+        `history`: columns, weights and offsets of questions.History.
+        """
+        code_QZ, wide_QO = self.read_history(history)
+        return self.forecast(hidden_QD, code_QZ, wide_QO, features_QF, had_QO)
+
+    def read_history(self, history: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return what the history gives to the deep part [Q, Z] and to each outcome directly [Q, O]."""
+        columns, weights, offsets = history
+        summed = self.history(columns, offsets, per_sample_weights=weights)
+        return summed[:, : self.rank], summed[:, self.rank :]
+
+    def forecast(
+        self, hidden_QD: Tensor, code_QZ: Tensor, wide_QO: Tensor, features_QF: Tensor, had_QO: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Join the parts: log hazards [Q, O, B] and the last layer's input [Q, Z]."""
+        state_QZ = self.deep(torch.cat([hidden_QD.float(), code_QZ, features_QF], dim=1)).float()
+        state_QZ = torch.tanh(state_QZ / 4) * 4
+        shared_QO = wide_QO + self.by_age(features_QF).float() + self.out(state_QZ).float()
+        by_bin_QOB = self.out_by_bin(state_QZ).float().view(-1, self.outcomes, NUM_BINS)
+        base_QOB = torch.where(had_QO.unsqueeze(-1), self.again_OB + self.again_shift.unsqueeze(-1), self.base_OB)
+        return base_QOB + shared_QO.unsqueeze(-1) + by_bin_QOB, state_QZ
+
+
+def survival_loss(log_hazard_QOB: Tensor, days_to_QO: Tensor, observed_Q: Tensor, weight_QO: Tensor) -> Tensor:
+    """Return the negative log likelihood of piecewise exponential survival, summed over outcomes, a question.
+
+    Exact under censoring at `observed_Q` days. `days_to_QO` is infinite where nothing was seen.
+    """
+    edges = torch.tensor(EDGES, device=log_hazard_QOB.device)
+    until_QO = torch.minimum(days_to_QO, observed_Q.unsqueeze(1))
+    exposure_QOB = (until_QO.unsqueeze(-1) - edges[:-1]).clamp(min=0.0).minimum(edges[1:] - edges[:-1])
+    seen_QO = days_to_QO <= observed_Q.unsqueeze(1)
+    event_QOB = (
+        seen_QO.unsqueeze(-1) & (days_to_QO.unsqueeze(-1) > edges[:-1]) & (days_to_QO.unsqueeze(-1) <= edges[1:])
+    )
+    loss_QOB = log_hazard_QOB.exp() * exposure_QOB - torch.where(event_QOB, log_hazard_QOB, 0.0)
+    return (loss_QOB.sum(-1) * weight_QO).sum() / len(observed_Q)
+
+
+def log_base_rates(
+    days_to: NDArray[np.float32], observed: NDArray[np.float32], chosen: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the log of events a day of exposure [O, B] over the chosen [Q, O] pairs, drawn to the outcome's mean.
+
+    Half an event is added to each interval in the proportion of the outcome's overall rate, so none is minus infinity.
+    """
+    until = np.minimum(days_to, observed[:, None])
+    edges = np.array(EDGES)
+    rates = np.zeros((days_to.shape[1], NUM_BINS))
+    exposures = np.zeros_like(rates)
+    for number, (low, high) in enumerate(itertools.pairwise(edges)):
+        exposures[:, number] = (np.clip(until - low, 0, high - low) * chosen).sum(axis=0)
+        seen = (days_to > low) & (days_to <= high) & (days_to <= observed[:, None]) & chosen
+        rates[:, number] = seen.sum(axis=0)
+    total = (rates.sum(axis=1) + 0.5) / (exposures.sum(axis=1) + 1e4)
+    pseudo = 5.0
+    log_rates: NDArray[np.float32] = np.log((rates + pseudo) / (exposures + pseudo / total[:, None])).astype(np.float32)
+    return log_rates
+
+
+def cumulative_incidence(log_hazard: NDArray[np.float32], death: int | None) -> NDArray[np.float32]:
+    """Return probabilities [Q, O, B] that each outcome occurs by the end of each interval, death competing.
+
+    Within an interval both hazards are constant, so each step is exact: the share of the exits that the outcome takes.
+    """
+    hazard = np.exp(log_hazard.astype(np.float64))
+    widths = np.array(WIDTHS)
+    competing = np.zeros_like(hazard)
+    if death is not None:
+        competing = np.repeat(hazard[:, death : death + 1], hazard.shape[1], axis=1)
+        competing[:, death] = 0.0
+    total = hazard + competing
+    leaving = -np.expm1(-total * widths)
+    staying = np.cumprod(1.0 - leaving, axis=2)
+    alive = np.concatenate([np.ones_like(staying[:, :, :1]), staying[:, :, :-1]], axis=2)
+    return np.cumsum(alive * leaving * hazard / np.maximum(total, 1e-300), axis=2).astype(np.float32)

@@ -1,0 +1,84 @@
+"""The network: encoder, backbone and heads, and what one batch of it holds."""
+
+# ruff: noqa: N815 (tensors carry shape suffixes, as fields too)
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lifechart.model.backbone import Backbone
+from lifechart.model.encoders.event import AGES, EventArrays, EventEncoder
+from lifechart.model.heads import HazardHead
+from lifechart.model.questions import num_columns
+from lifechart.model.sizes import Size
+from lifechart.model.vocabulary import QUANTILES, Vocabulary
+
+# Shapes: R rows, T places, D width, V codes, Q questions, F features of a question, Z rank, O outcomes, B intervals.
+
+NUM_QUESTION_FEATURES = len(AGES) + 5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed records and the questions put to them. `cell_Q` is each question's last known place, flat in R x T."""
+
+    events: EventArrays
+    days_RT: Tensor
+    place_RT: Tensor
+    segment_RT: Tensor
+    cell_Q: Tensor
+    features_QF: Tensor
+    history: tuple[Tensor, Tensor, Tensor]
+    had_QO: Tensor
+
+    @property
+    def num_events(self) -> int:
+        """Places that hold an event."""
+        return int((self.segment_RT >= 0).sum())
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says of a batch."""
+
+    log_hazard_QOB: Tensor
+    state_QZ: Tensor
+    hidden_RTD: Tensor
+
+
+class Network(nn.Module):
+    """Reads packed records; forecasts from each question's moment, and the next event from each place."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, size: Size, base: NDArray[np.float32], again: NDArray[np.float32],
+        dropout: float = 0.1,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        valued = int((vocabulary.valued >= 0).sum())
+        columns = num_columns(len(vocabulary), valued, len(QUANTILES))
+        self.encoder = EventEncoder(vocabulary, size.width)
+        self.backbone = Backbone(size.width, size.layers, size.heads, dropout)
+        self.hazards = HazardHead(size.width, NUM_QUESTION_FEATURES, columns, size.rank, base, again, dropout)
+        self.next_code = nn.Linear(size.width, len(vocabulary))
+        nn.init.zeros_(self.next_code.weight)
+
+    def forward(self, batch: Batch) -> Output:
+        """Return hazards for every question and the hidden state of every place."""
+        x_RTD = self.encoder(batch.events)
+        hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT, batch.segment_RT)
+        hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
+        log_hazard, state = self.hazards(hidden_QD, batch.features_QF, batch.history, batch.had_QO)
+        return Output(log_hazard, state, hidden_RTD)
+
+    def next_code_loss(self, batch: Batch, hidden_RTD: Tensor, most_logits: int) -> Tensor:
+        """Return the cross-entropy of the next event's code, over at most `most_logits` logits, evenly spread."""
+        segment, code = batch.segment_RT, batch.events.code
+        followed = (segment[:, :-1] == segment[:, 1:]) & (segment[:, :-1] >= 0)
+        places = followed.flatten().nonzero().squeeze(1)
+        stride = max(1, len(places) * self.next_code.out_features // most_logits)
+        places = places[::stride]
+        logits = self.next_code(hidden_RTD[:, :-1].reshape(-1, hidden_RTD.shape[2])[places])
+        return nn.functional.cross_entropy(logits.float(), code[:, 1:].reshape(-1)[places])

@@ -1,0 +1,205 @@
+"""Questions put to a record ("as of this day, what lies ahead?"), what could be read then, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lifechart.core.errors import InputError
+from lifechart.model.tokens import DAY_US, RECENT_DAYS, Tokens
+
+EDGES = (0.0, 30.0, 90.0, 365.0, 1825.0)
+"""Edges, in days, of the intervals in which a hazard is constant; all but the first are the horizons."""
+HORIZONS = (30, 90, 365, 1825)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Moments [Q] to ask about. `stop` is one past the last row of Tokens known then: a row is known if its time is at
+    or before `micros`, or if it is undated.
+    """
+
+    subject: NDArray[np.int64]
+    micros: NDArray[np.int64]
+    stop: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.subject)
+
+    def take(self, chosen: NDArray[np.int64]) -> Questions:
+        """Return some of the questions."""
+        return Questions(self.subject[chosen], self.micros[chosen], self.stop[chosen])
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What came of each question [Q, O]: days to the first event after it (inf: none seen) and days observed [Q]."""
+
+    days_to: NDArray[np.float32]
+    observed: NDArray[np.float32]
+    window: NDArray[np.float32]
+    """Days that would have been observed had nobody died [Q]: a horizon within them can be counted without bias."""
+    had: NDArray[np.bool_]
+    """The outcome is on record at or before the question."""
+
+
+def ask(tokens: Tokens, subject: NDArray[np.int64], micros: NDArray[np.int64]) -> Questions:
+    """Find what was known at each moment, by bisection over each subject's rows."""
+    low, high = tokens.starts[subject].copy(), tokens.starts[subject + 1].copy()
+    known = (tokens.micros, tokens.static)
+    while (open_ := low < high).any():
+        middle = np.minimum((low + high) // 2, len(tokens) - 1)
+        before = known[1][middle] | (known[0][middle] <= micros)
+        low = np.where(open_ & before, middle + 1, low)
+        high = np.where(open_ & ~before, middle, high)
+    return Questions(subject, micros, low)
+
+
+def ask_prompts(tokens: Tokens, prompts: pl.DataFrame) -> Questions:
+    """Return the questions of a prompts frame (subject_id, prediction_time), in its order."""
+    wanted = prompts["subject_id"].to_numpy()
+    subject = np.searchsorted(tokens.subject_ids, wanted)
+    found = np.minimum(subject, max(tokens.num_subjects - 1, 0))
+    if tokens.num_subjects == 0 or (tokens.subject_ids[found] != wanted).any():
+        raise InputError("prompts", "a subject_id", "only subjects that have events")
+    micros = prompts["prediction_time"].cast(pl.Datetime("us")).cast(pl.Int64).to_numpy() - tokens.origin[found]
+    return ask(tokens, found, micros)
+
+
+def sample_questions(tokens: Tokens, per_subject: float, rng: np.random.Generator) -> Questions:
+    """Draw moments to learn from: `per_subject` a life on average.
+
+    Half of them lie within a day after an event and half anywhere in the observed time, so that the network learns both
+    what a visit means and what silence after it means. Every event, and every day, has the same chance in every
+    record: were short records sampled more densely, those who die young would be, and hazards would come out too high.
+    """
+    first_dated = tokens.starts[:-1] + np.add.reduceat(tokens.static.astype(np.int64), tokens.starts[:-1])
+    has_dates = first_dated < tokens.starts[1:]
+    start = np.where(has_dates, tokens.micros[np.minimum(first_dated, len(tokens) - 1)], tokens.end)
+    span = np.maximum(tokens.end - start, 0)
+    room = (tokens.starts[1:] - first_dated) * (span > 0)
+    total = per_subject * tokens.num_subjects / 2
+
+    def owners(share: NDArray[np.int64]) -> NDArray[np.int64]:
+        number = np.floor(total * share / max(share.sum(), 1) + rng.random(len(share))).astype(np.int64)
+        return np.repeat(np.arange(len(share)), number * (share > 0))
+
+    by_time, by_event = owners(span), owners(room)
+    anywhere = start[by_time] + (rng.random(len(by_time)) * span[by_time]).astype(np.int64)
+    at_event = tokens.micros[first_dated[by_event] + (rng.random(len(by_event)) * room[by_event]).astype(np.int64)]
+    at_event += (rng.random(len(by_event)) * DAY_US).astype(np.int64)
+    subject = np.concatenate([by_time, by_event])
+    micros = np.concatenate([anywhere, at_event])
+    order = np.lexsort((micros, subject))
+    order = order[micros[order] < tokens.end[subject[order]]]
+    return ask(tokens, subject[order], micros[order])
+
+
+def label(tokens: Tokens, questions: Questions, num_outcomes: int) -> Labels:
+    """Look up what came after each question; observation ends at death or at the record's end."""
+    marked = np.flatnonzero(tokens.outcome >= 0)
+    first = np.searchsorted(marked, tokens.starts[questions.subject])
+    last = np.searchsorted(marked, tokens.starts[questions.subject + 1])
+    pair, place = ragged(first, last)
+    row = marked[place]
+    cell = pair * num_outcomes + tokens.outcome[row]
+    later = row >= questions.stop[pair]
+    days_to = np.full(len(questions) * num_outcomes, np.inf, dtype=np.float32)
+    ahead = ((tokens.micros[row] - questions.micros[pair]) / DAY_US).astype(np.float32)
+    np.minimum.at(days_to, cell[later], ahead[later])
+    had = np.zeros(len(questions) * num_outcomes, dtype=bool)
+    had[cell[~later]] = True
+    shape = (len(questions), num_outcomes)
+    observed = (tokens.end[questions.subject] - questions.micros) / DAY_US
+    window = (tokens.window[questions.subject] - questions.micros) / DAY_US
+    return Labels(days_to.reshape(shape), _not_negative(observed), _not_negative(window), had.reshape(shape))
+
+
+def _not_negative(days: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.maximum(days, 0).astype(np.float32)
+
+
+def ragged(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (which range, which member) for every member of the ranges [first, last)."""
+    size = np.maximum(last - first, 0)
+    which = np.repeat(np.arange(len(first)), size)
+    within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    return which, np.repeat(first, size) + within
+
+
+NUM_PLAIN = 7
+"""Columns of the history that every code has, before those of its value scale."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The whole past at each question, as a sparse matrix [Q, columns]: for each code met so far, how often, how long
+    ago, its last value and the mean of its values. `offsets` [Q] is where each question's entries begin.
+    """
+
+    column: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+    token: NDArray[np.int64]
+    """The row of Tokens behind each entry: the last event of its code."""
+
+
+def num_columns(num_codes: int, num_valued: int, num_knots: int) -> int:
+    """Return the width of the history matrix."""
+    return num_codes * NUM_PLAIN + num_valued * 2 * num_knots
+
+
+def history(tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num_knots: int) -> History:
+    """Summarise what was known at each question, one group of entries a code.
+
+    `valued` [V] gives each code's index among those that carry values (-1: none), as Vocabulary.valued does.
+    """
+    which, row = ragged(tokens.starts[questions.subject], questions.stop)
+    latest = tokens.next_same[row] >= questions.stop[which]
+    which, row = which[latest], row[latest]
+    code = tokens.code[row]
+    years = np.maximum(questions.micros[which] - tokens.micros[row], 0) / (DAY_US * 365.25)
+    since_first = np.maximum(questions.micros[which] - tokens.first_micros[row], 0) / (DAY_US * 365.25)
+    dated = ~tokens.static[row]
+    trend = np.nan_to_num(tokens.last_level[row] - tokens.mean_level[row])
+    plain = np.stack(
+        [
+            np.ones(len(row)),
+            np.log(tokens.count[row]),
+            np.log1p(tokens.recent[row] * np.exp(-years * 365.25 / RECENT_DAYS)) * dated,
+            np.exp(-years * 12.0) * dated,
+            np.log1p(since_first) / 3.0 * dated,
+            np.log1p(years) / 3.0 * dated,
+            trend / 3.0,
+        ],
+        axis=1,
+    ).astype(np.float32)
+    columns = code[:, None] * NUM_PLAIN + np.arange(NUM_PLAIN)
+
+    scaled = valued[code] >= 0
+    base = len(valued) * NUM_PLAIN + valued[code] * 2 * num_knots
+    last, last_weight = _between_knots(tokens.last_level[row], num_knots)
+    mean, mean_weight = _between_knots(tokens.mean_level[row], num_knots)
+    levels = np.concatenate([base[:, None] + last, base[:, None] + num_knots + mean], axis=1)
+    level_weights = np.concatenate([last_weight, mean_weight], axis=1)
+
+    column = np.concatenate([columns, levels], axis=1)
+    weight = np.concatenate([plain, level_weights], axis=1)
+    used = np.concatenate([plain != 0, (level_weights != 0) & scaled[:, None]], axis=1)
+    per_entry = used.sum(axis=1)
+    number = np.bincount(np.repeat(which, per_entry), minlength=len(questions))
+    offsets = np.cumsum(number) - number
+    return History(column[used], weight[used], offsets, np.repeat(row, per_entry))
+
+
+def _between_knots(level: NDArray[np.float32], num_knots: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the two nearest knots [n, 2] and how near each is; weights are 0 where there is no value."""
+    known = ~np.isnan(level)
+    place = np.where(known, level, 0.0)
+    low = np.minimum(place.astype(np.int64), num_knots - 2)
+    share = (place - low).astype(np.float32)
+    weights = np.stack([1.0 - share, share], axis=1) * known[:, None]
+    return np.stack([low, low + 1], axis=1), weights.astype(np.float32)

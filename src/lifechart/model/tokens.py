@@ -1,0 +1,260 @@
+"""Events to arrays: one row an event, ages and intervals only. Bulk frames and one live chart take the same path.
+
+What each row says of its own code's past (how often, how lately, the running mean of its values) is computed here
+over the whole record, so that nothing is forgotten where a record is longer than the network's context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, Timeline
+from lifechart.model.vocabulary import QUANTILES, START, UNKNOWN, Vocabulary, event_codes
+
+DAY_US = 86_400_000_000
+RECENT_DAYS = 365.25
+"""Time constant of the decaying count of a code."""
+_READ = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "kind")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Arrays over all events [N] of all subjects [S], sorted by subject, then time, undated first.
+
+    `end` is where observation ends (the record's end or death), `window` where it would have ended without the death.
+    `micros` counts from birth (from the first dated event where the birth is not recorded). `level` places a value
+    among its code's knots (0 to K-1, NaN without one), `tail` says how far beyond them it lies. `next_same` is the
+    first later row of the same subject and code (N if none).
+    """
+
+    subject_ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    origin: NDArray[np.int64]
+    end: NDArray[np.int64]
+    window: NDArray[np.int64]
+    birth_known: NDArray[np.bool_]
+
+    code: NDArray[np.int64]
+    micros: NDArray[np.int64]
+    static: NDArray[np.bool_]
+    level: NDArray[np.float32]
+    tail: NDArray[np.float32]
+    gap: NDArray[np.float32]
+    count: NDArray[np.float32]
+    recent: NDArray[np.float32]
+    first_micros: NDArray[np.int64]
+    last_level: NDArray[np.float32]
+    mean_level: NDArray[np.float32]
+    next_same: NDArray[np.int64]
+    outcome: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+    @property
+    def num_subjects(self) -> int:
+        """How many subjects."""
+        return len(self.subject_ids)
+
+    @property
+    def days(self) -> NDArray[np.float32]:
+        """Age at each event, in days."""
+        return (self.micros / DAY_US).astype(np.float32)
+
+    @property
+    def owner(self) -> NDArray[np.int64]:
+        """Index of each row's subject."""
+        return np.repeat(np.arange(self.num_subjects), np.diff(self.starts))
+
+
+def tokenise_timeline(timeline: Timeline, vocabulary: Vocabulary) -> Tokens:
+    """Tokenise one chart."""
+    return tokenise(timeline.events.with_columns(subject_id=pl.lit(timeline.subject_id, pl.Int64)), vocabulary)
+
+
+def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
+    """Tokenise MEDS rows of any number of subjects. `Tokens.row` is each token's row in `events` (-1 for START)."""
+    frame = _sorted(events, vocabulary)
+    owner = frame["subject_id"].to_numpy()
+    subject_ids, first_rows = np.unique(owner, return_index=True)
+    sizes = np.diff(np.append(first_rows, len(owner)))
+    time = frame["time"].cast(pl.Int64).fill_null(_NEVER).to_numpy()
+    role = frame["role"].to_numpy()
+    origin, birth_known, end, window = _spans(first_rows, time, role)
+
+    subject = np.repeat(np.arange(len(subject_ids)), sizes)
+    kept = (role != _BIRTH) & (role != _END)
+    code = frame["row_of_code"].to_numpy()[kept]
+    subject, static = subject[kept], (time == _NEVER)[kept]
+    micros = np.where(static, 0, np.maximum(time[kept] - origin[subject], 0))
+    starts = np.searchsorted(subject, np.arange(len(subject_ids) + 1))
+    level, tail = _levels(frame["numeric_value"].to_numpy()[kept], code, vocabulary)
+    return Tokens(
+        subject_ids=subject_ids,
+        starts=starts,
+        origin=origin,
+        end=end - origin,
+        window=window - origin,
+        birth_known=birth_known,
+        code=code,
+        micros=micros,
+        static=static,
+        level=level,
+        tail=tail,
+        gap=_gaps(micros, starts),
+        outcome=frame["outcome"].to_numpy()[kept],
+        row=frame["row"].to_numpy()[kept].astype(np.int64),
+        **_past_of_code(subject, code, micros, level),
+    )
+
+
+_NEVER = np.iinfo(np.int64).min
+_EVENT, _BIRTH, _END, _DEATH = 0, 1, 2, 3
+
+
+def _sorted(events: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
+    """Return the events plus one START a subject, sorted, with the vocabulary's rows.
+
+    `role` tells birth, death and RECORD_END from the rest. At equal times the code decides the order, so that it does
+    not matter in which order a source lists one visit.
+    """
+    read = events.select(_READ).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64), token=event_codes())
+    tokens = read["token"].unique()
+    rows = [vocabulary.row(token) for token in tokens]
+    outcome_of = {code: index for index, code in enumerate(vocabulary.outcomes)}
+    units = pl.Series(vocabulary.units, dtype=pl.String)
+    read = read.with_columns(
+        row_of_code=pl.col("token").replace_strict(tokens, pl.Series(rows, dtype=pl.Int64), default=UNKNOWN),
+        outcome=pl.col("code").replace_strict(outcome_of, default=-1, return_dtype=pl.Int64),
+        role=pl.col("code").replace_strict(
+            {BIRTH: _BIRTH, RECORD_END: _END, DEATH: _DEATH}, default=_EVENT, return_dtype=pl.Int8
+        ),
+    )
+    expected = units.gather(read["row_of_code"])
+    same_unit = read["unit"].is_null() | expected.is_null() | (read["unit"] == expected)
+    read = read.with_columns(numeric_value=pl.when(same_unit).then("numeric_value"))
+    start = read.select(pl.col("subject_id").unique()).with_columns(
+        row=pl.lit(-1, pl.Int64), role=pl.lit(_EVENT, pl.Int8), row_of_code=pl.lit(START, pl.Int64),
+        outcome=pl.lit(-1, pl.Int64),
+    )  # fmt: skip
+    columns = ["subject_id", "time", "row", "role", "row_of_code", "outcome", "numeric_value"]
+    both = pl.concat([start, read.select(columns)], how="diagonal").select(columns)
+    return both.sort("subject_id", "time", "row_of_code", nulls_last=False, maintain_order=True)
+
+
+def _spans(
+    first_rows: NDArray[np.int64], time: NDArray[np.int64], role: NDArray[np.int8]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Return per subject the time that ages count from, whether it is the birth, and the two ends of observation."""
+    dated = time != _NEVER
+    born = np.minimum.reduceat(np.where((role == _BIRTH) & dated, time, _LATE), first_rows)
+    first = np.minimum.reduceat(np.where(dated & (role != _END), time, _LATE), first_rows)
+    last = np.maximum.reduceat(np.where(dated & (role != _END), time, _NEVER), first_rows)
+    stop = np.minimum.reduceat(np.where(role == _END, time, _LATE), first_rows)
+    death = np.minimum.reduceat(np.where(role == _DEATH, time, _LATE), first_rows)
+    birth_known = born != _LATE
+    origin = np.where(birth_known, born, np.where(first == _LATE, 0, first))
+    last = np.where(last == _NEVER, origin, last)
+    end = np.minimum(np.where(stop == _LATE, last, stop), death)
+    # A record that ends with the death, or at no stated time after it, says no more: the dead stay in view.
+    window = np.where(death == _LATE, end, np.where((stop != _LATE) & (stop > death), stop, _FAR + origin))
+    return origin, birth_known, end, window
+
+
+_LATE = np.iinfo(np.int64).max
+_FAR = 200 * 366 * DAY_US
+
+
+def _levels(
+    value: NDArray[np.float32], code: NDArray[np.int64], vocabulary: Vocabulary
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Place values among their code's knots, linearly between them; beyond the outer knots only `tail` grows."""
+    knots = vocabulary.knots[code]
+    usable = np.isfinite(value) & ~np.isnan(knots[:, 0])
+    level = np.full(len(value), np.nan, dtype=np.float32)
+    tail = np.zeros(len(value), dtype=np.float32)
+    if not usable.any():
+        return level, tail
+    knots, value = knots[usable], value[usable].astype(np.float32)
+    below = np.clip((value[:, None] >= knots).sum(axis=1) - 1, 0, len(QUANTILES) - 2)
+    pick = np.arange(len(value))
+    low, high = knots[pick, below], knots[pick, below + 1]
+    share = np.clip((value - low) / np.maximum(high - low, 1e-6), 0.0, 1.0)
+    level[usable] = below + np.where(high > low, share, (value >= high).astype(np.float32))
+    spread = np.maximum(knots[:, -2] - knots[:, 1], 1e-6)
+    beyond = np.maximum(value - knots[:, -1], 0.0) + np.minimum(value - knots[:, 0], 0.0)
+    tail[usable] = np.arcsinh(np.clip(beyond / spread, -1e3, 1e3))
+    return level, tail
+
+
+def _gaps(micros: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+    gap = np.diff(micros, prepend=0)
+    gap[starts[:-1][starts[:-1] < len(micros)]] = 0
+    return (np.maximum(gap, 0) / DAY_US).astype(np.float32)
+
+
+def _past_of_code(
+    subject: NDArray[np.int64], code: NDArray[np.int64], micros: NDArray[np.int64], level: NDArray[np.float32]
+) -> dict[str, NDArray[Any]]:
+    """Return what each event's own code did before it, itself included."""
+    size = len(code)
+    order = np.lexsort((np.arange(size), code, subject))
+    changes = np.ones(size, dtype=bool)
+    changes[1:] = (np.diff(subject[order]) != 0) | (np.diff(code[order]) != 0)
+    first = np.maximum.accumulate(np.where(changes, np.arange(size), 0))
+    position = np.arange(size) - first
+
+    next_same = np.full(size, size, dtype=np.int64)
+    next_same[order[:-1]] = np.where(changes[1:], size, order[1:])
+    sorted_level = level[order].astype(np.float64)
+    valued = ~np.isnan(sorted_level)
+    summed = np.cumsum(np.where(valued, sorted_level, 0.0))
+    number = np.cumsum(valued)
+    before = np.where(first > 0, first - 1, 0)
+    sum_here = summed - np.where(first > 0, summed[before], 0.0)
+    number_here = number - np.where(first > 0, number[before], 0)
+    mean = np.divide(sum_here, number_here, out=np.full(size, np.nan), where=number_here > 0)
+    latest_valued = np.maximum.accumulate(np.where(valued, np.arange(size), -1))
+    last = np.where(latest_valued >= first, sorted_level[np.maximum(latest_valued, 0)], np.nan)
+
+    decayed = _decaying_counts(micros[order] / DAY_US, position)
+
+    def back(column: NDArray[Any], dtype: type) -> NDArray[Any]:
+        out: NDArray[Any] = np.empty(size, dtype=dtype)
+        out[order] = column
+        return out
+
+    return {
+        "count": back(position + 1, np.float32),
+        "recent": back(decayed, np.float32),
+        "first_micros": back(micros[order][first], np.int64),
+        "last_level": back(last, np.float32),
+        "mean_level": back(mean, np.float32),
+        "next_same": next_same,
+    }
+
+
+def _decaying_counts(days: NDArray[np.float64], position: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return c[i] = 1 + c[i-1] exp(-(t[i] - t[i-1]) / RECENT_DAYS) within each run of rising `position`.
+
+    A parallel scan by doubling: after step s, c[i] holds the sum over the last 2s events of its run.
+    """
+    decayed = np.ones(len(days))
+    stride = 1
+    while stride <= position.max(initial=0):
+        late = np.flatnonzero(position >= stride)
+        fade = np.exp(-(days[late] - days[late - stride]) / RECENT_DAYS)
+        decayed[late] = decayed[late] + fade * decayed[late - stride]
+        stride *= 2
+    return decayed
+
+
+def field_names() -> tuple[str, ...]:
+    """Return the names of the arrays, for whoever stores them."""
+    return tuple(each.name for each in fields(Tokens))

@@ -1,0 +1,150 @@
+"""`lifechart train`: a data set in, a model folder and a statement in the ledger out."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lifechart import __version__
+from lifechart.core import durable
+from lifechart.core.errors import InputError
+from lifechart.core.timeline import DEATH
+from lifechart.data import shards
+from lifechart.ledger.log import Log
+from lifechart.ledger.statement import Statement, Subject
+from lifechart.model import fit as fitting
+from lifechart.model.calibration import Calibration, calibrate
+from lifechart.model.checkpoint import FILES, save_model
+from lifechart.model.inference import Told, tell
+from lifechart.model.network import Network
+from lifechart.model.questions import Labels, label, sample_questions
+from lifechart.model.sizes import size_named
+from lifechart.model.tokens import Tokens, tokenise
+from lifechart.model.vocabulary import build_vocabulary
+
+RESUME = "resume.pt"
+_CALIBRATION_QUESTIONS = 8
+_MOST_SUBJECTS = 8000
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run made and how it went."""
+
+    model: Path
+    digest: str
+    parameters: int
+    outcomes: tuple[str, ...]
+    steps: int
+    events: int
+    """Events learnt from, each counted once an epoch."""
+    seconds: float
+    tuning_loss: float
+    history: tuple[dict[str, float], ...]
+
+    @property
+    def events_per_second(self) -> float:
+        """Events learnt from per second of fitting."""
+        return self.events / max(self.seconds, 1e-9)
+
+
+def train(
+    dataset: Path,
+    out: Path,
+    *,
+    size: str,
+    seed: int,
+    log: Log,
+    epochs: int | None = None,
+    device: str | None = None,
+    progress: bool | None = None,
+) -> TrainingResult:
+    """Train a model on a data set and write it to `out`.
+
+    A run that was killed goes on from its last checkpoint and ends with the weights that an unbroken one would have
+    had; another seed, size, or data set begins anew. `progress` shows a bar; by default only on a terminal.
+    Raises InputError for an unknown size or a data set without outcomes.
+    """
+    chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    training = shards.read_split(dataset, "train")
+    vocabulary = build_vocabulary(training)
+    if not vocabulary.outcomes:
+        raise InputError("dataset", str(dataset), "a data set in which some condition begins in 20 people or more")
+    tokens, tuning = tokenise(training, vocabulary), tokenise(shards.read_split(dataset, "tuning"), vocabulary)
+    del training
+    out.mkdir(parents=True, exist_ok=True)
+    data_digest = shards.dataset_digest(dataset)
+    recipe = fitting.Recipe()
+    bar = _bar(sys.stderr.isatty() if progress is None else progress)
+    with bar:
+        task = bar.add_task("train", total=None, loss=float("nan"), tuning=float("nan"), rate=0.0)
+        fitter = fitting.Fitter(
+            vocabulary, chosen, tokens, tuning, seed, recipe, where, out / RESUME, data_digest,
+            report=lambda at: bar.update(
+                task, total=at.steps, completed=at.step, loss=at.loss, tuning=at.tuning_loss, rate=at.rate
+            ),
+        )  # fmt: skip
+        fitted = fitter.run()
+        bar.update(task, description="calibrate")
+        calibration = _calibration(fitted.network, fitter, tokens, tuning, seed)
+    about = {"seed": seed, "data_digest": data_digest, "recipe": asdict(recipe), "code_version": __version__}
+    digest = save_model(out, fitted.network, calibration, vocabulary, chosen, about)
+    (out / RESUME).unlink(missing_ok=True)
+    losses = [each["tuning_loss"] for each in fitted.history]
+    result = TrainingResult(
+        out, digest, sum(each.numel() for each in fitted.network.parameters()), vocabulary.outcomes, fitted.steps,
+        fitted.events, fitted.seconds, min(losses), fitted.history,
+    )  # fmt: skip
+    log.append(_statement(result, data_digest, size, seed))
+    return result
+
+
+def _calibration(network: Network, fitter: fitting.Fitter, tokens: Tokens, tuning: Tokens, seed: int) -> Calibration:
+    def asked(split: Tokens, salt: int) -> tuple[Told, Labels, NDArray[np.int64]]:
+        few = _CALIBRATION_QUESTIONS * min(1.0, _MOST_SUBJECTS / split.num_subjects)
+        questions = sample_questions(split, few, np.random.default_rng([seed, salt]))
+        told = tell(network, fitter.collator, split, questions)
+        return told, label(split, questions, len(fitter.vocabulary.outcomes)), questions.subject
+
+    outcomes = fitter.vocabulary.outcomes
+    return calibrate(asked(tokens, 4), asked(tuning, 5), outcomes.index(DEATH) if DEATH in outcomes else None)
+
+
+def _statement(result: TrainingResult, data_digest: str, size: str, seed: int) -> Statement:
+    return Statement(
+        kind="train",
+        subjects=(Subject("model", result.digest),),
+        predicate={
+            "dataset": data_digest,
+            "files": {name: durable.file_digest(result.model / name) for name in FILES},
+            "size": size,
+            "seed": seed,
+            "steps": result.steps,
+            "events": result.events,
+            "parameters": result.parameters,
+            "tuning_loss": result.tuning_loss,
+            "code_version": __version__,
+            "torch_version": torch.__version__,
+        },
+    )
+
+
+def _bar(shown: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} steps"),
+        TextColumn("loss {task.fields[loss]:.4f} (tuning {task.fields[tuning]:.4f})"),
+        TextColumn("{task.fields[rate]:,.0f} events/s"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not shown,
+    )

@@ -1,0 +1,184 @@
+"""What the model can read and forecast: codes with parents and value scales, and outcomes. Built from train only."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import orjson
+import polars as pl
+from numpy.typing import NDArray
+
+from lifechart.codes.parents import ancestors
+from lifechart.core import durable
+from lifechart.core.errors import InputError
+from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
+
+UNKNOWN, START = 0, 1
+"""Rows of the vocabulary that stand for any code it does not hold, and for the beginning of a record."""
+ADMISSION = "ENCOUNTER//inpatient"
+QUANTILES = (0.005, 0.05, 0.15, 0.325, 0.5, 0.675, 0.85, 0.95, 0.995)
+"""Where the knots of a code's value scale lie among its training values."""
+
+_NOT_AN_ONSET = ("ABATED//", "STOPPED//", "FAMILY//", "ALLERGY//")
+_TEXT_KINDS = ("demographic", "laboratory", "vital", "survey")
+_TEXT_LIMIT = 64
+_FEWEST_VALUES = 20
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Codes by row. `knots` is NaN-filled where a code carries no values; `parents` lists rows, -1 padded."""
+
+    codes: tuple[str, ...]
+    units: tuple[str | None, ...]
+    knots: NDArray[np.float32]
+    parents: NDArray[np.int64]
+    outcomes: tuple[str, ...]
+    rows: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", {code: row for row, code in enumerate(self.codes)})
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def valued(self) -> NDArray[np.int64]:
+        """For each row, its index among the codes that carry values, or -1."""
+        has_values = ~np.isnan(self.knots[:, 0])
+        return np.where(has_values, np.cumsum(has_values) - 1, -1)
+
+    def row(self, code: str) -> int:
+        """Return the row of `code`, of its nearest known ancestor, or UNKNOWN.
+
+        A code with a text value is written `CODE=TEXT`; its first ancestor is the bare code.
+        """
+        if (row := self.rows.get(code)) is not None:
+            return row
+        return next((self.rows[wider] for wider in wider_codes(code) if wider in self.rows), UNKNOWN)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        rows = [
+            {
+                "code": code,
+                "unit": self.units[row],
+                "knots": None if np.isnan(self.knots[row, 0]) else self.knots[row].tolist(),
+            }
+            for row, code in enumerate(self.codes)
+        ]
+        durable.write_json(path, {"codes": rows, "outcomes": list(self.outcomes)})
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Read what `save` wrote; raises InputError if it is not that."""
+        try:
+            content = orjson.loads(path.read_bytes())
+            codes = [row["code"] for row in content["codes"]]
+            units = [row["unit"] for row in content["codes"]]
+            knots = [row["knots"] or [np.nan] * len(QUANTILES) for row in content["codes"]]
+            return assemble(codes, units, np.array(knots, dtype=np.float32), tuple(content["outcomes"]))
+        except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError("vocabulary", str(path), f"a vocabulary written by `lifechart train` ({error})") from error
+
+
+def wider_codes(code: str) -> list[str]:
+    """Return the ancestors of a code as events carry it, nearest first.
+
+    >>> wider_codes("LOINC//72166-2=Never smoker")
+    ['LOINC//72166-2', 'LOINC//*']
+    """
+    bare, mark, _ = code.partition("=")
+    return ([bare] if mark else []) + ancestors(bare)
+
+
+def event_codes() -> pl.Expr:
+    """Return the code as the model reads it: a short categorical text value becomes part of it."""
+    is_category = (
+        pl.col("text_value").is_not_null()
+        & pl.col("numeric_value").is_null()
+        & pl.col("kind").is_in(_TEXT_KINDS)
+        & (pl.col("text_value").str.len_chars() <= _TEXT_LIMIT)
+    )
+    joined = pl.concat_str("code", pl.lit("="), "text_value")
+    return pl.when(is_category).then(joined).otherwise(pl.col("code"))
+
+
+def assemble(
+    codes: list[str], units: list[str | None], knots: NDArray[np.float32], outcomes: tuple[str, ...]
+) -> Vocabulary:
+    """Build a vocabulary from its columns, resolving each code's known ancestors to rows."""
+    rows = {code: row for row, code in enumerate(codes)}
+    known = [[rows[wider] for wider in wider_codes(code) if wider in rows] for code in codes]
+    parents = np.full((len(codes), max(1, *(len(each) for each in known))), -1, dtype=np.int64)
+    for row, each in enumerate(known):
+        parents[row, : len(each)] = each
+    return Vocabulary(tuple(codes), tuple(units), knots, parents, outcomes)
+
+
+def build_vocabulary(events: pl.DataFrame, *, fewest_subjects: int = 10, fewest_onsets: int = 20) -> Vocabulary:
+    """Count the training events into a vocabulary.
+
+    A code needs `fewest_subjects` people to have its own row; rarer ones count towards their ancestors. A condition
+    needs `fewest_onsets` people to be an outcome; death and admission to hospital always are, if they occur.
+    """
+    unread = pl.col("code").is_in([BIRTH, RECORD_END])
+    read = events.filter(~unread).with_columns(token=event_codes())
+    holders = read.select("token", "subject_id").unique()
+    counts = dict(holders.group_by("token").len().iter_rows())
+    descendants: dict[str, int] = defaultdict(int)
+    for code, count in counts.items():
+        for wider in wider_codes(code):
+            descendants[wider] += count
+    kept = {code for code, count in counts.items() if count >= fewest_subjects}
+    kept |= {code for code, count in descendants.items() if count >= fewest_subjects}
+    codes = ["UNKNOWN", "START", *sorted(kept)]
+    units, knots = _value_scales(read, codes)
+    return assemble(codes, units, knots, _outcomes(events, fewest_onsets))
+
+
+def _outcomes(events: pl.DataFrame, fewest_onsets: int) -> tuple[str, ...]:
+    onset = (pl.col("kind") == "condition") & ~pl.any_horizontal(
+        pl.col("code").str.starts_with(prefix) for prefix in _NOT_AN_ONSET
+    )
+    onset = onset | pl.col("code").is_in([DEATH, ADMISSION])
+    counts = (
+        events.filter(onset & pl.col("time").is_not_null())
+        .group_by("code")
+        .agg(pl.col("subject_id").n_unique().alias("people"))
+    )
+    frequent = set(counts.filter(pl.col("people") >= fewest_onsets)["code"])
+    conditions = sorted(frequent - {DEATH, ADMISSION})
+    return tuple([code for code in (DEATH, ADMISSION) if code in set(counts["code"])] + conditions)
+
+
+def _value_scales(read: pl.DataFrame, codes: list[str]) -> tuple[list[str | None], NDArray[np.float32]]:
+    valued = read.filter(pl.col("numeric_value").is_finite())
+    commonest = (
+        valued.group_by("token", "unit")
+        .len()
+        .sort("len", "unit", descending=[True, False], nulls_last=True)
+        .unique("token", keep="first", maintain_order=True)
+        .select("token", common_unit="unit")
+    )
+    scales = (
+        valued.join(commonest, on="token")
+        .filter(pl.col("unit").eq_missing(pl.col("common_unit")))
+        .group_by("token", "common_unit")
+        .agg(
+            pl.len().alias("count"),
+            *(pl.col("numeric_value").quantile(q, "linear").alias(str(q)) for q in QUANTILES),
+        )
+        .filter(pl.col("count") >= _FEWEST_VALUES)
+    )
+    rows = {code: row for row, code in enumerate(codes)}
+    units: list[str | None] = [None] * len(codes)
+    knots = np.full((len(codes), len(QUANTILES)), np.nan, dtype=np.float32)
+    for scale in scales.iter_rows(named=True):
+        if (row := rows.get(scale["token"])) is not None:
+            units[row] = scale["common_unit"]
+            knots[row] = [scale[str(q)] for q in QUANTILES]
+    return units, knots

@@ -1,0 +1,198 @@
+"""The simulated hospital on disk: lives a block at a time into `truth/`, then exported as a real hospital would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lifechart.core import durable
+from lifechart.core.errors import InputError
+from lifechart.simulate import population, tables
+from lifechart.simulate.events import KIND, NOTHING
+from lifechart.simulate.lives import Lives, live
+from lifechart.simulate.physiology import physiology
+from lifechart.simulate.population import People
+from lifechart.simulate.processes import (
+    CLASSES,
+    KINDS,
+    LATENTS,
+    MONTH_MINUTES,
+    SEXES,
+    VACCINES,
+    names,
+)
+
+BLOCK = 2500
+"""Lives that share a random stream. Part of the seed's meaning: changing it changes every hospital."""
+_DEATH = KIND["death"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was simulated."""
+
+    lives: int
+    events: int
+    deaths: int
+    truth: Path
+
+
+def write_truth(
+    truth: Path, lives: int, seed: int, today: date, *, report: Callable[[int, int], None] | None = None
+) -> Summary:
+    """Simulate and write `people`, `events`, `latent`, `occult` (Parquet) and `truth.json`, each whole or absent.
+
+    `report(done, lives)` is called after each block. The same arguments give the same files. Raises InputError.
+    """
+    if lives < 1:
+        raise InputError("lives", lives, "at least 1")
+    num_events = num_deaths = 0
+    with ExitStack() as stack:
+        writers: dict[str, pq.ParquetWriter] = {}
+        for first, frames in _blocks(lives, seed, today):
+            for name, frame in frames.items():
+                table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+                if name not in writers:
+                    aside = stack.enter_context(durable.replacing(truth / f"{name}.parquet"))
+                    writers[name] = stack.enter_context(pq.ParquetWriter(aside, table.schema, compression="zstd"))
+                writers[name].write_table(_same(table, writers[name].schema))
+            num_events += frames["events"].height
+            num_deaths += int(frames["people"]["death"].is_not_null().sum())
+            if report is not None:
+                report(min(first + BLOCK, lives), lives)
+    about = {"seed": seed, "today": today.isoformat(), "lives": lives, "block": BLOCK, "tables": tables.digest()}
+    durable.write_json(truth / "truth.json", about)
+    return Summary(lives, num_events, num_deaths, truth)
+
+
+def _same(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    return table.cast(schema)
+
+
+def _blocks(lives: int, seed: int, today: date) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
+    now = np.datetime64(datetime.combine(today, time()), "m")
+    for first in range(0, lives, BLOCK):
+        rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, first // BLOCK])))
+        people = population.draw(min(BLOCK, lives - first), first, today, rng)
+        happened = live(people, now, rng)
+        events = _events(people, happened)
+        yield first, {
+            "people": _people(people, events, seed),
+            "events": events,
+            "latent": _latent(people),
+            "occult": _occult(people, happened),
+        }
+
+
+def _moment(people: People, lives: NDArray[np.int64], months: NDArray[np.float64]) -> NDArray[np.datetime64]:
+    minutes = np.floor(months * MONTH_MINUTES).astype(np.int64).astype("timedelta64[m]")
+    return (people.birth[lives] + minutes).astype("datetime64[us]")
+
+
+def _events(people: People, happened: Lives) -> pl.DataFrame:
+    order = np.argsort(happened.events.row, kind="stable")
+    events, step = happened.events.take(order), happened.step[order]
+    time_of = _moment(people, events.row, step + events.when)
+    frame = pl.DataFrame(
+        {
+            "life": (events.row + people.first).astype(np.int32),
+            "time": time_of,
+            "kind": np.array(KINDS)[events.kind],
+            "key": _keys(events.kind, events.key),
+            "value": _lengths(events.row, time_of, events.kind, events.value),
+            "encounter": _numbered(events.row, events.kind, events.encounter),
+            "detail": _details(events.kind, events.process, events.found),
+        }
+    )
+    return frame.with_columns(pl.col("value").fill_nan(None))
+
+
+def _keys(kind: NDArray[np.int8], key: NDArray[np.int16]) -> NDArray[np.object_]:
+    name = names()
+    of_kind = {
+        "encounter": CLASSES, "condition": name.conditions, "symptom": name.symptoms,
+        "observation": physiology().observations, "medication": name.medications,
+        "medication_stop": name.medications, "procedure": name.procedures, "immunization": name.immunizations,
+        "allergy": name.allergies, "death": ("death",),
+    }  # fmt: skip
+    keys = np.empty(len(kind), object)
+    for label, table in of_kind.items():
+        these = kind == KIND[label]
+        keys[these] = np.array(table, object)[key[these]]
+    return keys
+
+
+def _lengths(
+    life: NDArray[np.int64], time_of: NDArray[np.datetime64], kind: NDArray[np.int8], value: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """End a stay that the patient does not survive at the death."""
+    value = value.copy()
+    for death in np.flatnonzero(kind == _DEATH):
+        start = np.searchsorted(life, life[death])
+        here = np.arange(start, death)
+        left = (time_of[death] - time_of[here]) / np.timedelta64(1, "h")
+        stays = kind[here] == KIND["encounter"]
+        value[here[stays]] = np.minimum(value[here[stays]], np.round(left[stays], 2))
+    return value
+
+
+def _numbered(life: NDArray[np.int64], kind: NDArray[np.int8], encounter: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Number each life's encounters from 0; an encounter's own row is the first of its events."""
+    opened = np.cumsum(kind == KIND["encounter"])
+    before = np.concatenate([[0], opened[:-1]])[np.searchsorted(life, life)]
+    return np.where(encounter == NOTHING, -1, opened - before - 1).astype(np.int32)
+
+
+def _details(kind: NDArray[np.int8], process: NDArray[np.int16], found: NDArray[np.bool_]) -> NDArray[np.object_]:
+    reasons = np.array([*("vaccination" if key in VACCINES else key for key in names().processes), ""], object)
+    details = np.full(len(kind), "", object)
+    details[kind == KIND["encounter"]] = reasons[process[kind == KIND["encounter"]]]
+    details[found] = "test"
+    return details
+
+
+def _people(people: People, events: pl.DataFrame, seed: int) -> pl.DataFrame:
+    name = names()
+    deaths = events.filter(pl.col("kind") == "death").select("life", death="time")
+    frame = pl.DataFrame(
+        {
+            "life": np.arange(people.first, people.first + len(people), dtype=np.int32),
+            "patient_id": [population.patient_id(seed, people.first + index) for index in range(len(people))],
+            "birth": people.birth.astype("datetime64[us]"),
+            "sex": np.array(SEXES)[people.sex],
+            "ancestry": np.array(name.ancestries)[people.ancestry],
+            "language": people.language,
+            "height": np.round(people.height, 1),
+        }
+    )
+    joined = frame.join(deaths, on="life", how="left", maintain_order="left")
+    return joined.select("life", "patient_id", "birth", "death", "sex", "ancestry", "language", "height")
+
+
+def _latent(people: People) -> pl.DataFrame:
+    life = np.arange(people.first, people.first + len(people), dtype=np.int32)
+    return pl.DataFrame({"life": life, **{key: people.latents_ND[:, index] for index, key in enumerate(LATENTS)}})
+
+
+def _occult(people: People, happened: Lives) -> pl.DataFrame:
+    life = happened.occult_life
+    start = _moment(people, life, happened.occult_start.astype(np.float64))
+    end = _moment(people, life, (happened.occult_end + 1).astype(np.float64))
+    end[happened.occult_end < 0] = np.datetime64("NaT")
+    return pl.DataFrame(
+        {
+            "life": (life + people.first).astype(np.int32),
+            "key": np.array(["", *names().occults])[happened.occult_disease],
+            "start": start,
+            "end": end,
+        }
+    )

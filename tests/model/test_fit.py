@@ -1,0 +1,59 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lifechart.model.fit import Fitter, Recipe
+from lifechart.model.sizes import Size
+from lifechart.model.tokens import Tokens
+from lifechart.model.vocabulary import Vocabulary
+
+
+@pytest.fixture
+def short(size: Size) -> Size:
+    return replace(size, epochs=2, questions=4)
+
+
+def fitter(vocabulary: Vocabulary, size: Size, tokens: Tokens, **more: object) -> Fitter:
+    return Fitter(vocabulary, size, tokens, tokens, 5, Recipe(), torch.device("cpu"), **more)
+
+
+def weights(network: torch.nn.Module) -> list[np.ndarray]:
+    return [each.detach().numpy() for each in network.state_dict().values()]
+
+
+@pytest.mark.parametrize("killed_at", [1, 4, 9])
+def test_a_killed_run_resumes_to_the_same_weights(
+    vocabulary: Vocabulary, short: Size, tokens: Tokens, tmp_path: Path, killed_at: int
+) -> None:
+    unbroken = fitter(vocabulary, short, tokens).run()
+    checkpoint = tmp_path / "resume.pt"
+    fitter(vocabulary, short, tokens, checkpoint=checkpoint).run(stop_at=killed_at)
+    resumed = fitter(vocabulary, short, tokens, checkpoint=checkpoint).run()
+    assert killed_at < unbroken.steps == resumed.steps
+    assert unbroken.history == resumed.history
+    for ours, theirs in zip(weights(unbroken.network), weights(resumed.network), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_another_runs_checkpoint_is_not_resumed(
+    vocabulary: Vocabulary, short: Size, tokens: Tokens, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "resume.pt"
+    fitter(vocabulary, short, tokens, checkpoint=checkpoint, data_digest="a").run(stop_at=3)
+    other = fitter(vocabulary, short, tokens, checkpoint=checkpoint, data_digest="b")
+    assert other.run(stop_at=1).steps == 1
+
+
+def test_the_seed_decides_the_weights(vocabulary: Vocabulary, short: Size, tokens: Tokens) -> None:
+    one, two = (Fitter(vocabulary, short, tokens, tokens, s, Recipe(), torch.device("cpu")) for s in (1, 2))
+    differ = [not np.array_equal(a, b) for a, b in zip(weights(one.network), weights(two.network), strict=True)]
+    assert any(differ)
+
+
+def test_learning_beats_the_base_rates(vocabulary: Vocabulary, size: Size, tokens: Tokens) -> None:
+    fitting = fitter(vocabulary, replace(size, epochs=4), tokens)
+    before = fitting.tuning_loss()
+    assert fitting.run().history[-1]["tuning_loss"] < before - 0.03

@@ -1,0 +1,85 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from lifechart.core.errors import InputError
+from lifechart.model.questions import ask, ask_prompts, history, label, num_columns, sample_questions
+from lifechart.model.tokens import DAY_US, Tokens
+from lifechart.model.vocabulary import QUANTILES, Vocabulary
+
+KNOTS = len(QUANTILES)
+
+
+def test_a_question_knows_exactly_what_lies_at_or_before_it(tokens: Tokens) -> None:
+    questions = sample_questions(tokens, 8, np.random.default_rng(0))
+    for subject, micros, stop in zip(questions.subject, questions.micros, questions.stop, strict=True):
+        rows = np.arange(tokens.starts[subject], tokens.starts[subject + 1])
+        known = tokens.static[rows] | (tokens.micros[rows] <= micros)
+        assert known[: stop - rows[0]].all()
+        assert not known[stop - rows[0] :].any()
+
+
+def test_a_question_at_the_microsecond_of_an_event_knows_it_and_one_before_does_not(tokens: Tokens) -> None:
+    row = tokens.starts[4] - 1
+    at = np.array([tokens.micros[row], tokens.micros[row] - 1])
+    stops = ask(tokens, np.array([3, 3]), at).stop
+    assert stops[0] == row + 1
+    assert stops[1] <= row
+
+
+def test_labels_agree_with_a_plain_loop(tokens: Tokens, vocabulary: Vocabulary) -> None:
+    questions = sample_questions(tokens, 3, np.random.default_rng(1))
+    labels = label(tokens, questions, len(vocabulary.outcomes))
+    for q, (subject, micros) in enumerate(zip(questions.subject, questions.micros, strict=True)):
+        for outcome in range(len(vocabulary.outcomes)):
+            rows = np.arange(tokens.starts[subject], tokens.starts[subject + 1])
+            times = tokens.micros[rows[tokens.outcome[rows] == outcome]]
+            later = times[times > micros]
+            expected = (later.min() - micros) / DAY_US if len(later) else np.inf
+            np.testing.assert_allclose(labels.days_to[q, outcome], expected, rtol=1e-6)
+            assert labels.had[q, outcome] == (times <= micros).any()
+        np.testing.assert_allclose(labels.observed[q], (tokens.end[subject] - micros) / DAY_US, rtol=1e-6)
+
+
+def test_sampled_questions_estimate_a_known_hazard_without_bias(tokens: Tokens, vocabulary: Vocabulary) -> None:
+    questions = sample_questions(tokens, 60, np.random.default_rng(2))
+    labels = label(tokens, questions, len(vocabulary.outcomes))
+    within_a_year = np.minimum(np.minimum(labels.days_to[:, 0], labels.observed), 365).sum()
+    deaths = (labels.days_to[:, 0] <= np.minimum(labels.observed, 365)).sum()
+    assert deaths / within_a_year * 365.25 == pytest.approx(0.02, rel=0.2)
+
+
+def test_the_history_agrees_with_a_plain_loop(tokens: Tokens, vocabulary: Vocabulary) -> None:
+    questions = sample_questions(tokens, 0.3, np.random.default_rng(3))
+    valued = vocabulary.valued
+    past = history(tokens, questions, valued, KNOTS)
+    width = num_columns(len(vocabulary), int((valued >= 0).sum()), KNOTS)
+    ends = np.append(past.offsets[1:], len(past.column))
+    for q in range(len(questions)):
+        dense = np.zeros(width)
+        np.add.at(dense, past.column[past.offsets[q] : ends[q]], past.weight[past.offsets[q] : ends[q]])
+        rows = np.arange(tokens.starts[questions.subject[q]], questions.stop[q])
+        expected = np.zeros(width)
+        for code in np.unique(tokens.code[rows]):
+            mine = rows[tokens.code[rows] == code]
+            years = (questions.micros[q] - tokens.micros[mine]) / DAY_US / 365.25
+            dated = not tokens.static[mine[0]]
+            plain = [1, np.log(len(mine)), dated * np.log1p(np.exp(-years).sum()), dated * np.exp(-12 * years[-1])]
+            plain += [dated * np.log1p(years[0]) / 3, dated * np.log1p(years[-1]) / 3]
+            expected[code * 7 : code * 7 + 6] = plain
+            if valued[code] >= 0:
+                levels = tokens.level[mine]
+                expected[code * 7 + 6] = (levels[-1] - levels.mean()) / 3
+                base = len(vocabulary) * 7 + valued[code] * 2 * KNOTS
+                for place, value in enumerate((levels[-1], levels.mean())):
+                    hats = np.maximum(0, 1 - np.abs(value - np.arange(KNOTS)))
+                    expected[base + place * KNOTS : base + (place + 1) * KNOTS] = hats
+        np.testing.assert_allclose(dense, expected, atol=1e-4)
+
+
+def test_a_prompt_for_somebody_without_events_is_refused(tokens: Tokens) -> None:
+    prompt = pl.DataFrame({"subject_id": [987_654], "prediction_time": [0]}).with_columns(
+        pl.col("prediction_time").cast(pl.Datetime("us"))
+    )
+    with pytest.raises(InputError, match="subject_id"):
+        ask_prompts(tokens, prompt)
