@@ -100,9 +100,7 @@ def test_posterior_moments_are_exact_on_a_toy() -> None:
         assert mean == pytest.approx(exact, abs=0.02)
         assert spread == pytest.approx(np.sqrt((density * (values - exact) ** 2).sum()), rel=0.03)
     others = found.latents_PRD[0, :, LATENTS.index("neural")]
-    assert (found.weights_PR[0] * others).sum() == pytest.approx(0, abs=0.02), (
-        "what the record is silent on keeps its prior"
-    )
+    assert (found.weights_PR[0] * others).sum() == pytest.approx(0, abs=0.02)  # the record is silent: as the prior
 
 
 def test_mode_has_no_slope() -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
 
 from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.simulate import population, tables
 from lifechart.simulate.events import KIND, NOTHING
+from lifechart.simulate.export import export
 from lifechart.simulate.lives import Lives, live
 from lifechart.simulate.physiology import physiology
 from lifechart.simulate.population import People
@@ -44,6 +47,22 @@ class Summary:
     events: int
     deaths: int
     truth: Path
+    resources: dict[str, int] = field(default_factory=dict)
+    """How many FHIR resources of each type were exported."""
+
+
+def simulate(out: Path, lives: int, seed: int, today: date, *, progress: bool | None = None) -> Summary:
+    """Simulate a hospital: `out/truth`, then the export of it (`out/fhir`, `out/gold`).
+
+    `progress`: show bars; by default when standard error is a terminal. The same arguments give the same bytes.
+    """
+    shown = sys.stderr.isatty() if progress is None else progress
+    with Progress(console=Console(stderr=True), disable=not shown) as bar:
+        task = bar.add_task("living", total=lives)
+        summary = write_truth(
+            out / "truth", lives, seed, today, report=lambda done, _: bar.update(task, completed=done)
+        )
+    return replace(summary, resources=export(out / "truth", out, progress=progress).resources)
 
 
 def write_truth(
@@ -64,7 +83,7 @@ def write_truth(
                 if name not in writers:
                     aside = stack.enter_context(durable.replacing(truth / f"{name}.parquet"))
                     writers[name] = stack.enter_context(pq.ParquetWriter(aside, table.schema, compression="zstd"))
-                writers[name].write_table(_same(table, writers[name].schema))
+                writers[name].write_table(table.cast(writers[name].schema))
             num_events += frames["events"].height
             num_deaths += int(frames["people"]["death"].is_not_null().sum())
             if report is not None:
@@ -72,10 +91,6 @@ def write_truth(
     about = {"seed": seed, "today": today.isoformat(), "lives": lives, "block": BLOCK, "tables": tables.digest()}
     durable.write_json(truth / "truth.json", about)
     return Summary(lives, num_events, num_deaths, truth)
-
-
-def _same(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    return table.cast(schema)
 
 
 def _blocks(lives: int, seed: int, today: date) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:

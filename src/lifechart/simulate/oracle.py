@@ -1,13 +1,13 @@
 """The two ceilings: what could be known of an outcome by knowing everything, and by knowing the record alone.
 
 `latent_risks` starts from the true latents and hidden disease. `record_risks` is their posterior mean given only
-what an export shows, so no forecaster that reads records can score better in expectation. Both are Monte Carlo estimates, and
-unbiased given the posterior draws: more `draws` and `futures` make them less noisy, not different.
+what an export shows, so no forecaster that reads records can score better in expectation. Both are Monte Carlo
+estimates: more `draws` make them less noisy, not different.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -68,7 +68,7 @@ class Oracle:
         return self._people
 
     def latent_risks(
-        self, prompts: pl.DataFrame, keys: tuple[str, ...], horizons: tuple[int, ...], *, draws: int = 16,
+        self, prompts: pl.DataFrame, keys: Sequence[str], horizons: Sequence[int], *, draws: int = 16,
         workers: int = 1, report: Report | None = None,
     ) -> NDArray[np.float32]:  # fmt: skip
         """Return true risks [P, O, Z] of outcomes `keys` within `horizons` days.
@@ -78,7 +78,7 @@ class Oracle:
         return self._run(prompts, keys, horizons, draws, True, workers, report)
 
     def record_risks(
-        self, prompts: pl.DataFrame, keys: tuple[str, ...], horizons: tuple[int, ...], *, draws: int = 16,
+        self, prompts: pl.DataFrame, keys: Sequence[str], horizons: Sequence[int], *, draws: int = 16,
         workers: int = 1, report: Report | None = None,
     ) -> NDArray[np.float32]:  # fmt: skip
         """Return the best possible forecast [P, O, Z] from the record up to each prompt; `draws` must be even."""
@@ -87,7 +87,7 @@ class Oracle:
         return self._run(prompts, keys, horizons, draws, False, workers, report)
 
     def _run(
-        self, prompts: pl.DataFrame, keys: tuple[str, ...], horizons: tuple[int, ...], draws: int, latent: bool,
+        self, prompts: pl.DataFrame, keys: Sequence[str], horizons: Sequence[int], draws: int, latent: bool,
         workers: int, report: Report | None,
     ) -> NDArray[np.float32]:  # fmt: skip
         unknown = set(keys) - set(self.outcomes.values())

@@ -3,7 +3,7 @@
 Given the latents z, a record's log likelihood is
     sum_k [n_k b_k.z - L_k exp(b_k.z - |b_k|^2/2)] + Gaussian terms of results + log Phi terms of smoking
 plus the log of a sum over the paths of the hidden disease. Without the last term it is log-concave: its mode is found
-by Newton's method and a normal there (Laplace) proposes draws, which are weighted by the exact likelihood, hidden disease
+by Newton's method and a normal there (Laplace) proposes draws, weighted by the exact likelihood, hidden disease
 included (importance sampling; Robert and Casella 2004, chapter 3). The hidden disease is filtered exactly: it begins at
 the start of a month, and ends with its diagnosis, so its path is a sum over months of onset.
 Shapes: P prompts, R draws, K processes, H hidden diseases, D latents, J measured quantities, A affected columns.
