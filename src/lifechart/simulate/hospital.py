@@ -84,21 +84,26 @@ def _blocks(lives: int, seed: int, today: date) -> Iterator[tuple[int, dict[str,
         rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, first // BLOCK])))
         people = population.draw(min(BLOCK, lives - first), first, today, rng)
         happened = live(people, now, rng)
-        events = _events(people, happened)
-        yield first, {
-            "people": _people(people, events, seed),
-            "events": events,
-            "latent": _latent(people),
-            "occult": _occult(people, happened),
-        }
+        events = events_frame(people, happened)
+        yield (
+            first,
+            {
+                "people": people_frame(people, events, seed),
+                "events": events,
+                "latent": _latent(people),
+                "occult": _occult(people, happened),
+            },
+        )
 
 
 def _moment(people: People, lives: NDArray[np.int64], months: NDArray[np.float64]) -> NDArray[np.datetime64]:
     minutes = np.floor(months * MONTH_MINUTES).astype(np.int64).astype("timedelta64[m]")
-    return (people.birth[lives] + minutes).astype("datetime64[us]")
+    moments: NDArray[np.datetime64] = (people.birth[lives] + minutes).astype("datetime64[us]")
+    return moments
 
 
-def _events(people: People, happened: Lives) -> pl.DataFrame:
+def events_frame(people: People, happened: Lives) -> pl.DataFrame:
+    """Return the rows of events.parquet."""
     order = np.argsort(happened.events.row, kind="stable")
     events, step = happened.events.take(order), happened.step[order]
     time_of = _moment(people, events.row, step + events.when)
@@ -160,7 +165,8 @@ def _details(kind: NDArray[np.int8], process: NDArray[np.int16], found: NDArray[
     return details
 
 
-def _people(people: People, events: pl.DataFrame, seed: int) -> pl.DataFrame:
+def people_frame(people: People, events: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Return the rows of people.parquet."""
     name = names()
     deaths = events.filter(pl.col("kind") == "death").select("life", death="time")
     frame = pl.DataFrame(
