@@ -212,7 +212,8 @@ def _hand_over(plan: Plan, out: Path, account: Account, parameters: dict[str, An
     inputs = orjson.loads((plan.work / "inputs.json").read_bytes())
     predicate = {
         "code": f"lifechart {lifechart.__version__}",
-        "parameters": {name: str(value) for name, value in parameters.items()},
+        "parameters": {name: str(value) for name, value in parameters.items()}
+        | {"option": Path(parameters["option"]).name},
         "inputs": {"files": account.files, "bytes": account.bytes, "digest": durable.digest_of(inputs)},
         "account": account.to_json(),
     }
