@@ -1,5 +1,6 @@
 """A house to test in: a real store, ledger and app, with the toy EHR, a toy shelf and the toy forecaster."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
+import pytest
 import uvicorn
 from fastapi import FastAPI
 
@@ -16,7 +18,7 @@ from lifechart.core.durable import file_digest
 from lifechart.core.settings import Settings
 from lifechart.ledger.statement import Statement, Subject
 from lifechart.serve.access import add_account, add_client
-from lifechart.serve.app import create_app, open_house
+from lifechart.serve.app import create_app, open_house, server_config
 from lifechart.serve.bedside import House
 from lifechart.serve.predict import Predictor
 from lifechart.serve.records import Ehr
@@ -116,10 +118,22 @@ def hospital(folder: Path) -> Iterator[Hospital]:
         yield held
 
 
+def make_readonly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file of the ledger be opened for writing, for root either, whom a file's mode does not stop."""
+    real = os.open
+
+    def refuse(path: object, flags: int, *rest: object, **more: object) -> int:
+        if "ledger" in str(path) and flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError("read-only")
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr("os.open", refuse)
+
+
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve `app` on a free port, in a thread; yield its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, access_log=False, log_level="error"))
+    server = uvicorn.Server(server_config(app, "127.0.0.1", 0))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ DECLARATION = Declaration(
     ),
     evidence_tasks=("new-onset",),
     limits=(
-        "A risk is what happened to patients with similar charts. It names no cause: treating a driver may not lower it.",
+        "A risk is what happened to patients with like charts. It names no cause: treating a driver may not lower it.",
         "A low risk does not rule anything out: symptoms come before forecasts.",
         "What is not in the chart is not known to the model.",
     ),
@@ -119,7 +120,7 @@ def _judge(timeline: Timeline, as_of: datetime, grounds: Grounds) -> tuple[Dispo
     forecast = grounds.forecaster.forecast(timeline, as_of)
     if forecast.novelty > policy()["abstain_novelty"]:
         reason = (
-            f"This chart is more unusual than {_percent(forecast.novelty)} of those that the model learned from, "
+            f"This chart is more unusual than {_share(forecast.novelty)} of those that the model learned from, "
             "so its forecast cannot be relied on here."
         )
         return Disposition.ABSTAINED, reason, None
@@ -129,7 +130,7 @@ def _judge(timeline: Timeline, as_of: datetime, grounds: Grounds) -> tuple[Dispo
 def _cautions(timeline: Timeline, as_of: datetime, forecast: Forecast) -> Iterator[str]:
     if forecast.novelty > policy()["caution_novelty"]:
         yield (
-            f"This chart is more unusual than {_percent(forecast.novelty)} of those that the model learned from: "
+            f"This chart is more unusual than {_share(forecast.novelty)} of those that the model learned from: "
             "trust these figures less than their intervals say."
         )
     end = timeline.end
@@ -229,3 +230,8 @@ def _percent(probability: float) -> str:
     if 0 < percent < 0.1:
         return "under 0.1%"
     return f"{percent:.1f}%" if percent < 10 else f"{percent:.0f}%"
+
+
+def _share(novelty: float) -> str:
+    # Rounded down, since "more unusual than 100%" would be more than is known.
+    return f"{math.floor(1000 * min(novelty, 0.999)) / 10:g}%"

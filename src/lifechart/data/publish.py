@@ -46,7 +46,6 @@ def apply(events: pl.DataFrame, rules: Rules) -> tuple[pl.DataFrame, Counter[str
         (pl.col("rare") & pl.col("wider").is_null()).sum().alias("code withheld"),
         number.sum().alias("number held back"),
         strange.sum().alias("unit held back"),
-        (pl.col("kind") == "note").sum().alias("note text held back"),
     )
     empty = pl.col("rare")
     allowed = joined.with_columns(

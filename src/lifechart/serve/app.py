@@ -49,12 +49,12 @@ _STATUS: dict[type[LifechartError], tuple[int, str]] = {
     InputError: (400, "That could not be used"),
     ChartUnreadable: (502, "The chart could not be read"),
     AuditError: (503, "Nothing can be shown"),
-    IntegrityError: (503, "The released model did not verify"),
+    IntegrityError: (503, "Something did not verify"),
 }
 _SAID: dict[type[LifechartError], str] = {
     ChartUnreadable: "The EHR did not give the whole chart, so nothing is shown rather than a part of it. Try again.",
     AuditError: "The audit log cannot be written at the moment. Until it can, no answer is shown.",
-    IntegrityError: "A file of the release is not the one that was signed. A steward has to look at it.",
+    IntegrityError: "A release or the ledger is not what was signed, so nothing is shown. A steward has to look at it.",
 }
 """What the page says in place of the error's own message, where that is for the log."""
 
@@ -106,14 +106,12 @@ def open_house(settings: Settings) -> House:
 
 def run(settings: Settings) -> None:
     """Serve until stopped. Uvicorn's own access log is off: it would write addresses, and those name patients."""
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        server_header=False,
-        log_level="warning",
-    )
+    uvicorn.Server(server_config(create_app(settings), settings.host, settings.port)).run()
+
+
+def server_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    """Return how the application is served, wherever it is."""
+    return uvicorn.Config(app, host, port, access_log=False, server_header=False, log_level="warning")
 
 
 async def _guard(request: Request, call_next: RequestResponseEndpoint) -> Response:

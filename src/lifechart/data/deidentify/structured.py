@@ -66,17 +66,6 @@ def _rows(table: str) -> tuple[dict[str, str], ...]:
     return tuple(csv.DictReader(content.splitlines()))
 
 
-def result_texts() -> dict[str, str]:
-    """Return the results in words that may be written: as met in records, in lower case -> as written."""
-    return {row["text"]: row["written"] for row in _rows("result_texts.csv")}
-
-
-def allowed_text(text: pl.Expr) -> pl.Expr:
-    """Return a result's text if the allow-list holds it, else null."""
-    listed = result_texts()
-    return text.str.strip_chars().str.to_lowercase().replace_strict(listed, default=None, return_dtype=pl.String)
-
-
 def restricted_zips() -> dict[str, str]:
     """Return {"ZIP3//036": "ZIP3//000", …}: three-digit areas of 20,000 people or fewer."""
     return {f"ZIP3//{row['prefix']}": "ZIP3//000" for row in _rows("restricted_zips.csv")}
