@@ -56,4 +56,4 @@ def test_the_seed_decides_the_weights(vocabulary: Vocabulary, short: Size, token
 def test_learning_beats_the_base_rates(vocabulary: Vocabulary, size: Size, tokens: Tokens) -> None:
     fitting = fitter(vocabulary, replace(size, epochs=4), tokens)
     before = fitting.tuning_loss()
-    assert fitting.run().history[-1]["tuning_loss"] < before - 0.03
+    assert fitting.run().history[-1]["tuning_loss"] < before - 0.02

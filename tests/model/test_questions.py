@@ -3,8 +3,8 @@ import polars as pl
 import pytest
 
 from lifechart.core.errors import InputError
-from lifechart.model.questions import ask, ask_prompts, history, label, num_columns, sample_questions
-from lifechart.model.tokens import DAY_US, Tokens
+from lifechart.model.questions import NUM_PLAIN, ask, ask_prompts, history, label, num_columns, sample_questions
+from lifechart.model.tokens import DAY_US, RECENT_DAYS, Tokens
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
 KNOTS = len(QUANTILES)
@@ -66,11 +66,15 @@ def test_the_history_agrees_with_a_plain_loop(tokens: Tokens, vocabulary: Vocabu
             dated = not tokens.static[mine[0]]
             plain = [1, np.log(len(mine)), dated * np.log1p(np.exp(-years).sum()), dated * np.exp(-12 * years[-1])]
             plain += [dated * np.log1p(years[0]) / 3, dated * np.log1p(years[-1]) / 3]
-            expected[code * 7 : code * 7 + 6] = plain
+            expected[code * NUM_PLAIN : code * NUM_PLAIN + 6] = plain
             if valued[code] >= 0:
                 levels = tokens.level[mine]
-                expected[code * 7 + 6] = (levels[-1] - levels.mean()) / 3
-                base = len(vocabulary) * 7 + valued[code] * 2 * KNOTS
+                fade = np.exp((tokens.micros[mine] - tokens.micros[mine[-1]]) / DAY_US / RECENT_DAYS)
+                trust = len(mine) / (len(mine) + 1.5)
+                scaled = [(levels[-1] - levels.mean()) / 3, levels[-1] / 4 - 1, (levels.mean() / 4 - 1) * trust]
+                scaled += [(levels * fade).sum() / fade.sum() / 4 - 1]
+                expected[code * NUM_PLAIN + 6 : code * NUM_PLAIN + 10] = scaled
+                base = len(vocabulary) * NUM_PLAIN + valued[code] * 2 * KNOTS
                 for place, value in enumerate((levels[-1], levels.mean())):
                     hats = np.maximum(0, 1 - np.abs(value - np.arange(KNOTS)))
                     expected[base + place * KNOTS : base + (place + 1) * KNOTS] = hats

@@ -62,6 +62,9 @@ def test_each_codes_past_agrees_with_a_plain_loop(events: list[tuple[int, str, f
         assert tokens.first_micros[i] == tokens.micros[past[0]]
         np.testing.assert_allclose(tokens.recent[i], sum(fade), rtol=1e-5)
         np.testing.assert_allclose(tokens.mean_level[i], np.mean(levels) if levels else np.nan, rtol=1e-5)
+        here = np.array(fade)[[not np.isnan(tokens.level[j]) for j in past]]
+        lately = (here * levels).sum() / here.sum() if levels else np.nan
+        np.testing.assert_allclose(tokens.recent_level[i], lately, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(tokens.last_level[i], levels[-1] if levels else np.nan, rtol=1e-6)
 
 

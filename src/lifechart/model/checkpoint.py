@@ -66,7 +66,7 @@ def load_model(folder: Path, device: torch.device | None = None) -> Model:
     vocabulary = Vocabulary.load(folder / VOCABULARY)
     with np.load(folder / WEIGHTS, allow_pickle=False) as arrays:
         state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    start = BaseRates(*(state[f"hazards.{name}"].numpy() for name in ("base_OB", "again_OB", "by_age.weight")))
+    start = BaseRates(*(state[f"hazards.{name}"].numpy() for name in ("base_OB", "again_OB")))
     network = Network(vocabulary, size, start)
     network.load_state_dict(state)
     network.eval().requires_grad_(False)

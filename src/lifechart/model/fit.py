@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lifechart.core import durable
-from lifechart.model.batches import Collator, Windows, cut, in_groups, question_features
-from lifechart.model.encoders.event import AGES
-from lifechart.model.heads import BaseRates, log_base_rates, log_ratios_by_age, survival_loss
+from lifechart.model.batches import Collator, Windows, cut, in_groups
+from lifechart.model.heads import BaseRates, log_base_rates, survival_loss
 from lifechart.model.network import Batch, Network
 from lifechart.model.questions import EDGES, Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
@@ -31,9 +30,9 @@ from lifechart.model.vocabulary import Vocabulary
 class Recipe:
     """How to learn, apart from size. The values won the ablations in docs/lab-notes."""
 
-    dropout: float = 0.1
+    dropout: float = 0.2
     weight_decay: float = 0.1
-    history_spread: float = 0.3
+    history_spread: float = 0.08
     """Standard deviation of the normal prior on what a column of the history does to a log hazard."""
     next_code_weight: float = 0.1
     recurrence_weight: float = 0.25
@@ -68,15 +67,11 @@ class Fit:
 
 
 def base_rates(tokens: Tokens, num_outcomes: int, seed: int, per_subject: int = 16) -> BaseRates:
-    """Return what the training split says of first onsets, recurrences and ages before anything is learnt."""
+    """Return what the training split says of first onsets, recurrences before anything is learnt."""
     questions = sample_questions(tokens, per_subject, np.random.default_rng([seed, 1]))
     labels = label(tokens, questions, num_outcomes)
-    ages = question_features(tokens, questions)[:, : len(AGES)]
-    return BaseRates(
-        first=log_base_rates(labels.days_to, labels.observed, ~labels.had),
-        again=log_base_rates(labels.days_to, labels.observed, labels.had),
-        by_age=log_ratios_by_age(labels.days_to, labels.observed, ~labels.had, ages),
-    )
+    first = log_base_rates(labels.days_to, labels.observed, ~labels.had)
+    return BaseRates(first, log_base_rates(labels.days_to, labels.observed, labels.had))
 
 
 @dataclass
@@ -101,7 +96,7 @@ class Fitter:
         base = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
         self.network = Network(self.vocabulary, self.size, base, self.recipe.dropout).to(self.device)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.98))
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.999))
         self.collator = Collator(self.vocabulary, self.size.context, self.device)
         self.step = 0
         self.epoch = 0

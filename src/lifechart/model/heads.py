@@ -21,11 +21,10 @@ WIDTHS = tuple(high - low for low, high in itertools.pairwise(EDGES))
 
 @dataclass(frozen=True)
 class BaseRates:
-    """Where the head starts: log hazards of first onsets and of recurrences [O, B], and log ratios by age [O, ages]."""
+    """Where the head starts: log hazards of first onsets and of recurrences [O, B]."""
 
     first: NDArray[np.float32]
     again: NDArray[np.float32]
-    by_age: NDArray[np.float32]
 
 
 class HazardHead(nn.Module):
@@ -58,8 +57,6 @@ class HazardHead(nn.Module):
         nn.init.zeros_(self.history.weight[:, rank:])
         for linear in (self.by_age, self.out, self.out_by_bin):
             nn.init.zeros_(linear.weight)
-        with torch.no_grad():
-            self.by_age.weight[:, : base.by_age.shape[1]] = torch.from_numpy(base.by_age)
         nn.init.zeros_(self.out.bias)
         nn.init.zeros_(self.out_by_bin.bias)
 
@@ -126,22 +123,6 @@ def log_base_rates(
     pseudo = 5.0
     log_rates: NDArray[np.float32] = np.log((rates + pseudo) / (exposures + pseudo / total[:, None])).astype(np.float32)
     return log_rates
-
-
-def log_ratios_by_age(
-    days_to: NDArray[np.float32], observed: NDArray[np.float32], chosen: NDArray[np.bool_], ages: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the log of each age's rate over the outcome's overall rate [O, ages], drawn to 0 by a few events.
-
-    `ages` [Q, ages] are the questions' hat functions (encoders.event.age_basis).
-    """
-    until = np.minimum(np.minimum(days_to, observed[:, None]), EDGES[-1]) * chosen
-    seen = (days_to <= np.minimum(observed[:, None], EDGES[-1])) & chosen
-    events, exposure = seen.T.astype(np.float64) @ ages, until.T.astype(np.float64) @ ages
-    rate = (seen.sum(axis=0) + 0.5) / (until.sum(axis=0) + 1e4)
-    few = 3.0
-    log_ratios: NDArray[np.float32] = np.log((events + few) / (exposure * rate[:, None] + few)).astype(np.float32)
-    return log_ratios
 
 
 def cumulative_incidence(log_hazard: NDArray[np.float32], death: int | None) -> NDArray[np.float32]:

@@ -130,7 +130,7 @@ def ragged(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[n
     return which, np.repeat(first, size) + within
 
 
-NUM_PLAIN = 7
+NUM_PLAIN = 10
 """Columns of the history that every code has, before those of its value scale."""
 
 
@@ -164,6 +164,9 @@ def history(tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num
     years = np.maximum(questions.micros[which] - tokens.micros[row], 0) / (DAY_US * 365.25)
     since_first = np.maximum(questions.micros[which] - tokens.first_micros[row], 0) / (DAY_US * 365.25)
     dated = ~tokens.static[row]
+    middle = (num_knots - 1) / 2
+    # A mean of few noisy values says little of what lies behind them: draw it to the middle as a posterior mean would.
+    trusted = tokens.count[row] / (tokens.count[row] + 1.5)
     trend = np.nan_to_num(tokens.last_level[row] - tokens.mean_level[row])
     plain = np.stack(
         [
@@ -174,6 +177,9 @@ def history(tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num
             np.log1p(since_first) / 3.0 * dated,
             np.log1p(years) / 3.0 * dated,
             trend / 3.0,
+            np.nan_to_num(tokens.last_level[row] - middle) / middle,
+            np.nan_to_num(tokens.mean_level[row] - middle) / middle * trusted,
+            np.nan_to_num(tokens.recent_level[row] - middle) / middle,
         ],
         axis=1,
     ).astype(np.float32)

@@ -50,6 +50,7 @@ class Tokens:
     first_micros: NDArray[np.int64]
     last_level: NDArray[np.float32]
     mean_level: NDArray[np.float32]
+    recent_level: NDArray[np.float32]
     next_same: NDArray[np.int64]
     outcome: NDArray[np.int64]
     row: NDArray[np.int64]
@@ -225,7 +226,11 @@ def _past_of_code(
     latest_valued = np.maximum.accumulate(np.where(valued, np.arange(size), -1))
     last = np.where(latest_valued >= first, sorted_level[np.maximum(latest_valued, 0)], np.nan)
 
-    decayed = _decaying_counts(micros[order] / DAY_US, position)
+    days = micros[order] / DAY_US
+    decayed = _decaying_sums(np.ones(size), days, position)
+    decayed_level = _decaying_sums(np.where(valued, sorted_level, 0.0), days, position)
+    decayed_number = _decaying_sums(valued.astype(np.float64), days, position)
+    lately = np.divide(decayed_level, decayed_number, out=np.full(size, np.nan), where=number_here > 0)
 
     def back(column: NDArray[Any], dtype: type) -> NDArray[Any]:
         out: NDArray[Any] = np.empty(size, dtype=dtype)
@@ -238,16 +243,19 @@ def _past_of_code(
         "first_micros": back(micros[order][first], np.int64),
         "last_level": back(last, np.float32),
         "mean_level": back(mean, np.float32),
+        "recent_level": back(lately, np.float32),
         "next_same": next_same,
     }
 
 
-def _decaying_counts(days: NDArray[np.float64], position: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return c[i] = 1 + c[i-1] exp(-(t[i] - t[i-1]) / RECENT_DAYS) within each run of rising `position`.
+def _decaying_sums(
+    values: NDArray[np.float64], days: NDArray[np.float64], position: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return c[i] = v[i] + c[i-1] exp(-(t[i] - t[i-1]) / RECENT_DAYS) within each run of rising `position`.
 
     A parallel scan by doubling: after step s, c[i] holds the sum over the last 2s events of its run.
     """
-    decayed = np.ones(len(days))
+    decayed = values.copy()
     stride = 1
     while stride <= position.max(initial=0):
         late = np.flatnonzero(position >= stride)
