@@ -15,6 +15,7 @@ from lifechart.evaluate import oracle as module
 from lifechart.evaluate.headline import LATENT, RECORD
 from lifechart.evaluate.oracle import load_oracles
 
+Floats = NDArray[np.float64]
 KEY = b"k" * 32
 PATIENTS = pl.Series("patient_id", ["pat-a", "pat-b", "pat-c"])
 
@@ -26,11 +27,15 @@ class Asked:
         self.outcomes = {"SNOMED//44054006": "type_2_diabetes", "MEDS_DEATH": "death"}
         self.prompts = pl.DataFrame()
 
-    def record_risks(self, prompts: pl.DataFrame, keys: list[str], horizons: list[int]) -> NDArray[np.float64]:
+    def record_risks(
+        self, prompts: pl.DataFrame, keys: list[str], horizons: list[int], **_: int
+    ) -> NDArray[np.float64]:
         self.prompts = prompts
         return np.full((prompts.height, len(keys), len(horizons)), 0.25)
 
-    def latent_risks(self, prompts: pl.DataFrame, keys: list[str], horizons: list[int]) -> NDArray[np.float64]:
+    def latent_risks(
+        self, prompts: pl.DataFrame, keys: list[str], horizons: list[int], **_: int
+    ) -> NDArray[np.float64]:
         return np.full((prompts.height, len(keys), len(horizons)), 0.75)
 
 

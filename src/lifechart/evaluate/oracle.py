@@ -6,6 +6,7 @@ institution's de-identification key can lead from one to the other, and nobody e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from lifechart.data.deidentify.dates import offsets
 from lifechart.data.deidentify.structured import subject_ids
 from lifechart.evaluate.headline import LATENT, RECORD
 from lifechart.simulate.oracle import Oracle
+
+DRAWS = 32
+"""Futures simulated for each prompt. They are averaged over their intensities, so that few are enough."""
 
 
 class OracleScorer:
@@ -39,7 +43,7 @@ class OracleScorer:
         asked = asked.select("life", prediction_time=pl.col("prediction_time") - pl.col("offset"))
         keys = list(self._oracle.outcomes.values())
         ask = self._oracle.record_risks if self.name == RECORD else self._oracle.latent_risks
-        return np.asarray(ask(asked, keys, list(self.horizons)), np.float32)
+        return ask(asked, keys, self.horizons, draws=DRAWS, workers=os.cpu_count() or 1)
 
 
 def load_oracles(truth: Path, key: bytes, horizons: Sequence[int]) -> list[OracleScorer]:
