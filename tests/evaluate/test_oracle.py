@@ -59,7 +59,7 @@ def test_prompts_reach_the_right_life_at_the_true_time(asked: Asked, tmp_path: P
             "prediction_time": [time + shifts[life] for time, life in zip(true_times, lives, strict=True)],
         }
     )
-    record, latent = load_oracles(tmp_path, KEY, (365,))
+    record, latent = load_oracles(tmp_path, KEY, (365,), (RECORD, LATENT))
     assert (record.name, latent.name) == (RECORD, LATENT)
     table = record.risks(pl.DataFrame(), prompts)
     assert table.shape == (4, 2, 1)
@@ -73,6 +73,6 @@ def test_another_key_leads_nowhere(asked: Asked, tmp_path: Path) -> None:
     prompts = pl.DataFrame(
         {"subject_id": subject_ids(KEY, PATIENTS), "prediction_time": [datetime(2020, 1, 1) + timedelta(1)] * 3}
     )
-    record, _ = load_oracles(tmp_path, b"x" * 32, (365,))
+    (record,) = load_oracles(tmp_path, b"x" * 32, (365,))
     with pytest.raises(InputError, match="3 unknown subjects"):
         record.risks(pl.DataFrame(), prompts)
