@@ -54,7 +54,7 @@ def examine(
     """Examine `forecaster` on the data set's held-out patients; write `out`/report.json and report.html; return it.
 
     `baselines`: train boosted trees on the same data and score them at the main horizon. `truth` and `key`: a simulated
-    hospital's truth/ folder and the de-identification key; its oracles are then scored too. `opponents`: others to
+    hospital's truth/ folder and the de-identification key; its record oracle is then scored too. `opponents`: others to
     score beside it, such as a peer's model. `horizons`: days, default those of the task that the forecaster offers.
     `max_prompts`: keep that many by lot. `bootstrap`: resamples of the patients behind each interval. `min_events`:
     occurrences with which an outcome enters the overall figures. `progress`: None shows a bar on a terminal. Raises
