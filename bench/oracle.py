@@ -23,9 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from lifechart.model.forecaster import load_forecaster
-from lifechart.model.train import train
-from lifechart.simulate.hospital import simulate
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -45,6 +42,9 @@ from lifechart.evaluate.oracle import load_oracles
 from lifechart.evaluate.question import Question, Scorer, ask, score
 from lifechart.evaluate.tasks import default_task
 from lifechart.ledger.log import open_log
+from lifechart.model.forecaster import load_forecaster
+from lifechart.model.train import train
+from lifechart.simulate.hospital import simulate
 
 SEED = 11
 TODAY = date(2025, 1, 1)

@@ -16,7 +16,7 @@ from lifechart.core.report import EVERYONE, Metric, Report
 from lifechart.evaluate import figures
 from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.findings import Curves
-from lifechart.evaluate.headline import ALL_OUTCOMES, LATENT, MIN_EVENTS, MIN_REACHABLE, RECORD
+from lifechart.evaluate.headline import ALL_OUTCOMES, LATENT, MIN_REACHABLE, RECORD
 from lifechart.evaluate.metrics import METRICS
 from lifechart.evaluate.question import MIN_PEOPLE
 from lifechart.evaluate.tasks import Task
@@ -46,7 +46,7 @@ class Examination:
     """Name of the forecaster that is examined; its opponents have names of their own."""
     curves: Curves
     facts: Mapping[str, Any]
-    """Counts of people and prompts, resamples, seed, outcomes withheld."""
+    """Counts of people and prompts, resamples, the rule of the overall figures, seed, outcomes withheld."""
 
 
 def write(examination: Examination, path: Path) -> None:
@@ -85,7 +85,7 @@ def render(examination: Examination) -> str:
         groups=_groups(report, examination.model),
         tables=_tables(index, forecasters, report.outcome_names),
         columns=COLUMNS,
-        rules={"people": MIN_PEOPLE, "events": MIN_EVENTS, "reachable": MIN_REACHABLE},
+        rules={"people": MIN_PEOPLE, "events": examination.facts["min_events"], "reachable": MIN_REACHABLE},
     )
 
 

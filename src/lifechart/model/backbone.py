@@ -47,6 +47,18 @@ def rotate(x_RHTC: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
+class Norm(nn.Module):
+    """Root-mean-square normalisation in the precision of its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` scaled to unit mean square over its last dimension, times the learnt weight."""
+        return nn.functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=1e-5)
+
+
 class Block(nn.Module):
     """Attention, then a gated linear unit, each on a normalised copy that is added back."""
 
@@ -54,10 +66,10 @@ class Block(nn.Module):
         super().__init__()
         hidden = 32 * math.ceil(width * _HIDDEN_RATIO / 32)
         self.heads = heads
-        self.before_attention = nn.RMSNorm(width)
+        self.before_attention = Norm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.attended = nn.Linear(width, width, bias=False)
-        self.before_gate = nn.RMSNorm(width)
+        self.before_gate = Norm(width)
         self.gate_and_value = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
         self.dropout = nn.Dropout(dropout)
@@ -69,7 +81,7 @@ class Block(nn.Module):
         R, T, D = x_RTD.shape
         qkv = self.qkv(self.before_attention(x_RTD)).view(R, T, 3, self.heads, D // self.heads)
         q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
-        q, k = (rotate(part, turn).to(v.dtype) for part in (q, k))
+        q, k = rotate(q, turn), rotate(k, turn)
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask_R1TT)
         x_RTD = x_RTD + self.dropout(self.attended(mixed.transpose(1, 2).reshape(R, T, D)))
         gate, value = self.gate_and_value(self.before_gate(x_RTD)).chunk(2, dim=-1)
@@ -84,12 +96,16 @@ class Backbone(nn.Module):
         super().__init__()
         self.rotary = RotaryTime(width // heads // 2)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
-        self.last = nn.RMSNorm(width)
+        self.last = Norm(width)
 
     def forward(self, x_RTD: Tensor, days_RT: Tensor, place_RT: Tensor, segment_RT: Tensor) -> Tensor:
         """Return normalised hidden states [R, T, D]. `segment_RT` numbers the patients of a row (-1: padding)."""
         turn = self.rotary(days_RT, place_RT)
         mask = causal_within(segment_RT)
+        if torch.is_autocast_enabled(x_RTD.device.type):
+            # The stream of states in 16 bits too: on a CPU, moving it costs more than multiplying it.
+            x_RTD = x_RTD.to(torch.get_autocast_dtype(x_RTD.device.type))
+            turn = (turn[0].to(x_RTD.dtype), turn[1].to(x_RTD.dtype))
         for block in self.blocks:
             x_RTD = block(x_RTD, turn, mask)
         normalised: Tensor = self.last(x_RTD)

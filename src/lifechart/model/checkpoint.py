@@ -13,6 +13,7 @@ import torch
 from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.model.calibration import Calibration
+from lifechart.model.heads import BaseRates
 from lifechart.model.network import Network
 from lifechart.model.sizes import Size
 from lifechart.model.vocabulary import Vocabulary
@@ -65,8 +66,8 @@ def load_model(folder: Path, device: torch.device | None = None) -> Model:
     vocabulary = Vocabulary.load(folder / VOCABULARY)
     with np.load(folder / WEIGHTS, allow_pickle=False) as arrays:
         state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    zeros = np.zeros(state["hazards.base_OB"].shape, dtype=np.float32)
-    network = Network(vocabulary, size, zeros, zeros)
+    start = BaseRates(*(state[f"hazards.{name}"].numpy() for name in ("base_OB", "again_OB", "by_age.weight")))
+    network = Network(vocabulary, size, start)
     network.load_state_dict(state)
     network.eval().requires_grad_(False)
     network.to(device or torch.device("cpu"))

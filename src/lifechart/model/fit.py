@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lifechart.core import durable
-from lifechart.model.batches import Collator, Windows, cut, in_groups
-from lifechart.model.heads import log_base_rates, survival_loss
+from lifechart.model.batches import Collator, Windows, cut, in_groups, question_features
+from lifechart.model.encoders.event import AGES
+from lifechart.model.heads import BaseRates, log_base_rates, log_ratios_by_age, survival_loss
 from lifechart.model.network import Batch, Network
-from lifechart.model.questions import Labels, Questions, label, sample_questions
+from lifechart.model.questions import EDGES, Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
-from lifechart.model.tokens import Tokens
+from lifechart.model.tokens import DAY_US, Tokens
 from lifechart.model.vocabulary import Vocabulary
 
 
@@ -32,8 +33,8 @@ class Recipe:
 
     dropout: float = 0.1
     weight_decay: float = 0.1
-    history_decay: float = 0.1
-    history_rate: float = 1.0
+    history_spread: float = 0.3
+    """Standard deviation of the normal prior on what a column of the history does to a log hazard."""
     next_code_weight: float = 0.1
     recurrence_weight: float = 0.25
     averaging: float = 0.995
@@ -66,15 +67,16 @@ class Fit:
     seconds: float
 
 
-def base_rates(
-    tokens: Tokens, num_outcomes: int, seed: int, per_subject: int = 16
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return log hazards [O, B] of first onsets and of recurrences over the whole training split."""
+def base_rates(tokens: Tokens, num_outcomes: int, seed: int, per_subject: int = 16) -> BaseRates:
+    """Return what the training split says of first onsets, recurrences and ages before anything is learnt."""
     questions = sample_questions(tokens, per_subject, np.random.default_rng([seed, 1]))
     labels = label(tokens, questions, num_outcomes)
-    first = log_base_rates(labels.days_to, labels.observed, ~labels.had)
-    again = log_base_rates(labels.days_to, labels.observed, labels.had)
-    return first, again
+    ages = question_features(tokens, questions)[:, : len(AGES)]
+    return BaseRates(
+        first=log_base_rates(labels.days_to, labels.observed, ~labels.had),
+        again=log_base_rates(labels.days_to, labels.observed, labels.had),
+        by_age=log_ratios_by_age(labels.days_to, labels.observed, ~labels.had, ages),
+    )
 
 
 @dataclass
@@ -96,8 +98,8 @@ class Fitter:
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
-        base, again = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
-        self.network = Network(self.vocabulary, self.size, base, again, self.recipe.dropout).to(self.device)
+        base = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
+        self.network = Network(self.vocabulary, self.size, base, self.recipe.dropout).to(self.device)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.98))
         self.collator = Collator(self.vocabulary, self.size.context, self.device)
@@ -109,6 +111,10 @@ class Fitter:
         self.best_state = _copied(self.averaged)
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []
+        # The prior counts once against the likelihood of the whole split, of which windows of five years that do not
+        # overlap are the independent parts; the loss is a mean over questions.
+        windows = float((self.train.end / DAY_US / EDGES[-1]).sum())
+        self._prior = 1.0 / (2 * self.recipe.history_spread**2 * windows)
         self.steps = self.size.epochs * len(self._plan(0)[2])
 
     def run(self, stop_at: int | None = None) -> Fit:
@@ -183,7 +189,8 @@ class Fitter:
             auxiliary = self.network.next_code_loss(batch, output.hidden_RTD, self.recipe.most_logits)
         main = survival(output.log_hazard_QOB, labels, self.recipe.recurrence_weight)
         self.optimizer.zero_grad(set_to_none=True)
-        (main + self.recipe.next_code_weight * auxiliary).backward()  # type: ignore[no-untyped-call]
+        prior = self.network.hazards.history.weight.square().sum() * self._prior
+        (main + self.recipe.next_code_weight * auxiliary + prior).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
@@ -226,7 +233,7 @@ class Fitter:
         return [
             {"params": matrices, "weight_decay": self.recipe.weight_decay, "scale": 1.0},
             {"params": flat, "weight_decay": 0.0, "scale": 1.0},
-            {"params": [table], "weight_decay": self.recipe.history_decay, "scale": self.recipe.history_rate},
+            {"params": [table], "weight_decay": 0.0, "scale": 1.0},
         ]
 
     def _identity(self) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +19,15 @@ NUM_BINS = len(EDGES) - 1
 WIDTHS = tuple(high - low for low, high in itertools.pairwise(EDGES))
 
 
+@dataclass(frozen=True)
+class BaseRates:
+    """Where the head starts: log hazards of first onsets and of recurrences [O, B], and log ratios by age [O, ages]."""
+
+    first: NDArray[np.float32]
+    again: NDArray[np.float32]
+    by_age: NDArray[np.float32]
+
+
 class HazardHead(nn.Module):
     """Log hazard a day [Q, O, B], constant within each interval of EDGES: piecewise exponential survival.
 
@@ -30,12 +40,9 @@ class HazardHead(nn.Module):
     base_OB: Tensor
     again_OB: Tensor
 
-    def __init__(
-        self, width: int, features: int, columns: int, rank: int, base: NDArray[np.float32], again: NDArray[np.float32],
-        dropout: float,
-    ) -> None:  # fmt: skip
+    def __init__(self, width: int, features: int, columns: int, rank: int, base: BaseRates, dropout: float) -> None:
         super().__init__()
-        outcomes = len(base)
+        outcomes = len(base.first)
         self.outcomes, self.rank = outcomes, rank
         self.history = nn.EmbeddingBag(columns, rank + outcomes, mode="sum")
         self.deep = nn.Sequential(
@@ -44,13 +51,15 @@ class HazardHead(nn.Module):
         self.by_age = nn.Linear(features, outcomes, bias=False)
         self.out = nn.Linear(rank, outcomes)
         self.out_by_bin = nn.Linear(rank, outcomes * NUM_BINS)
-        self.register_buffer("base_OB", torch.tensor(base))
-        self.register_buffer("again_OB", torch.tensor(again))
+        self.register_buffer("base_OB", torch.tensor(base.first))
+        self.register_buffer("again_OB", torch.tensor(base.again))
         self.again_shift = nn.Parameter(torch.zeros(outcomes))
         nn.init.normal_(self.history.weight[:, :rank], std=0.02)
         nn.init.zeros_(self.history.weight[:, rank:])
         for linear in (self.by_age, self.out, self.out_by_bin):
             nn.init.zeros_(linear.weight)
+        with torch.no_grad():
+            self.by_age.weight[:, : base.by_age.shape[1]] = torch.from_numpy(base.by_age)
         nn.init.zeros_(self.out.bias)
         nn.init.zeros_(self.out_by_bin.bias)
 
@@ -117,6 +126,22 @@ def log_base_rates(
     pseudo = 5.0
     log_rates: NDArray[np.float32] = np.log((rates + pseudo) / (exposures + pseudo / total[:, None])).astype(np.float32)
     return log_rates
+
+
+def log_ratios_by_age(
+    days_to: NDArray[np.float32], observed: NDArray[np.float32], chosen: NDArray[np.bool_], ages: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the log of each age's rate over the outcome's overall rate [O, ages], drawn to 0 by a few events.
+
+    `ages` [Q, ages] are the questions' hat functions (encoders.event.age_basis).
+    """
+    until = np.minimum(np.minimum(days_to, observed[:, None]), EDGES[-1]) * chosen
+    seen = (days_to <= np.minimum(observed[:, None], EDGES[-1])) & chosen
+    events, exposure = seen.T.astype(np.float64) @ ages, until.T.astype(np.float64) @ ages
+    rate = (seen.sum(axis=0) + 0.5) / (until.sum(axis=0) + 1e4)
+    few = 3.0
+    log_ratios: NDArray[np.float32] = np.log((events + few) / (exposure * rate[:, None] + few)).astype(np.float32)
+    return log_ratios
 
 
 def cumulative_incidence(log_hazard: NDArray[np.float32], death: int | None) -> NDArray[np.float32]:

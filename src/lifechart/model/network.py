@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lifechart.model.backbone import Backbone
 from lifechart.model.encoders.event import AGES, EventArrays, EventEncoder
-from lifechart.model.heads import HazardHead
+from lifechart.model.heads import BaseRates, HazardHead
 from lifechart.model.questions import num_columns
 from lifechart.model.sizes import Size
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
@@ -52,16 +50,13 @@ class Output:
 class Network(nn.Module):
     """Reads packed records; forecasts from each question's moment, and the next event from each place."""
 
-    def __init__(
-        self, vocabulary: Vocabulary, size: Size, base: NDArray[np.float32], again: NDArray[np.float32],
-        dropout: float = 0.1,
-    ) -> None:  # fmt: skip
+    def __init__(self, vocabulary: Vocabulary, size: Size, base: BaseRates, dropout: float = 0.1) -> None:
         super().__init__()
         valued = int((vocabulary.valued >= 0).sum())
         columns = num_columns(len(vocabulary), valued, len(QUANTILES))
         self.encoder = EventEncoder(vocabulary, size.width)
         self.backbone = Backbone(size.width, size.layers, size.heads, dropout)
-        self.hazards = HazardHead(size.width, NUM_QUESTION_FEATURES, columns, size.rank, base, again, dropout)
+        self.hazards = HazardHead(size.width, NUM_QUESTION_FEATURES, columns, size.rank, base, dropout)
         self.next_code = nn.Linear(size.width, len(vocabulary))
         nn.init.zeros_(self.next_code.weight)
 

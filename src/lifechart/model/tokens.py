@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, Timeline
-from lifechart.model.vocabulary import QUANTILES, START, UNKNOWN, Vocabulary, event_codes
+from lifechart.model.vocabulary import QUANTILES, START, UNKNOWN, UNREAD_KINDS, Vocabulary, event_codes
 
 DAY_US = 86_400_000_000
 RECENT_DAYS = 365.25
@@ -89,7 +89,7 @@ def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
     origin, birth_known, end, window = _spans(first_rows, time, role)
 
     subject = np.repeat(np.arange(len(subject_ids)), sizes)
-    kept = (role != _BIRTH) & (role != _END)
+    kept = role <= _DEATH
     code = frame["row_of_code"].to_numpy()[kept]
     subject, static = subject[kept], (time == _NEVER)[kept]
     micros = np.where(static, 0, np.maximum(time[kept] - origin[subject], 0))
@@ -115,26 +115,28 @@ def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
 
 
 _NEVER = np.iinfo(np.int64).min
-_EVENT, _BIRTH, _END, _DEATH = 0, 1, 2, 3
+_EVENT, _DEATH, _BIRTH, _END, _UNREAD = 0, 1, 2, 3, 4
 
 
 def _sorted(events: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
     """Return the events plus one START a subject, sorted, with the vocabulary's rows.
 
-    `role` tells birth, death and RECORD_END from the rest. At equal times the code decides the order, so that it does
-    not matter in which order a source lists one visit.
+    `role` tells birth, death, RECORD_END and what is not read from the rest. At equal times the code decides the order,
+    so that it does not matter in which order a source lists one visit.
     """
     read = events.select(_READ).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64), token=event_codes())
     tokens = read["token"].unique()
     rows = [vocabulary.row(token) for token in tokens]
     outcome_of = {code: index for index, code in enumerate(vocabulary.outcomes)}
     units = pl.Series(vocabulary.units, dtype=pl.String)
+    unread = pl.col("kind").is_in(UNREAD_KINDS).fill_null(False)
     read = read.with_columns(
         row_of_code=pl.col("token").replace_strict(tokens, pl.Series(rows, dtype=pl.Int64), default=UNKNOWN),
         outcome=pl.col("code").replace_strict(outcome_of, default=-1, return_dtype=pl.Int64),
-        role=pl.col("code").replace_strict(
-            {BIRTH: _BIRTH, RECORD_END: _END, DEATH: _DEATH}, default=_EVENT, return_dtype=pl.Int8
-        ),
+        role=pl.when(unread)
+        .then(_UNREAD)
+        .otherwise(pl.col("code").replace_strict({BIRTH: _BIRTH, RECORD_END: _END, DEATH: _DEATH}, default=_EVENT))
+        .cast(pl.Int8),
     )
     expected = units.gather(read["row_of_code"])
     same_unit = read["unit"].is_null() | expected.is_null() | (read["unit"] == expected)

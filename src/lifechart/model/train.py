@@ -54,6 +54,15 @@ class TrainingResult:
         """Events learnt from per second of fitting."""
         return self.events / max(self.seconds, 1e-9)
 
+    def summary(self) -> str:
+        """Say in a few lines what was made."""
+        return (
+            f"model     {self.model} ({self.parameters:,} parameters, {self.digest[:12]})\n"
+            f"outcomes  {len(self.outcomes)}\n"
+            f"learnt    {self.events:,} events in {self.seconds:,.0f} s ({self.events_per_second:,.0f} a second)\n"
+            f"loss      {self.tuning_loss:.4f} on the tuning split"
+        )
+
 
 def train(
     dataset: Path,
@@ -79,6 +88,8 @@ def train(
     if not vocabulary.outcomes:
         raise InputError("dataset", str(dataset), "a data set in which some condition begins in 20 people or more")
     tokens, tuning = tokenise(training, vocabulary), tokenise(shards.read_split(dataset, "tuning"), vocabulary)
+    if not tuning.num_subjects:
+        raise InputError("dataset", str(dataset), "a data set with people in its tuning split, to calibrate on")
     del training
     out.mkdir(parents=True, exist_ok=True)
     data_digest = shards.dataset_digest(dataset)

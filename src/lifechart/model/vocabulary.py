@@ -23,6 +23,8 @@ QUANTILES = (0.005, 0.05, 0.15, 0.325, 0.5, 0.675, 0.85, 0.95, 0.995)
 """Where the knots of a code's value scale lie among its training values."""
 
 _NOT_AN_ONSET = ("ABATED//", "STOPPED//", "FAMILY//", "ALLERGY//")
+UNREAD_KINDS = ("note", "report")
+"""Kinds that say nothing here which their encounter and results do not: a note's text has its own encoder."""
 _TEXT_KINDS = ("demographic", "laboratory", "vital", "survey")
 _TEXT_LIMIT = 64
 _FEWEST_VALUES = 20
@@ -125,8 +127,8 @@ def build_vocabulary(events: pl.DataFrame, *, fewest_subjects: int = 10, fewest_
     A code needs `fewest_subjects` people to have its own row; rarer ones count towards their ancestors. A condition
     needs `fewest_onsets` people to be an outcome; death and admission to hospital always are, if they occur.
     """
-    unread = pl.col("code").is_in([BIRTH, RECORD_END])
-    read = events.filter(~unread).with_columns(token=event_codes())
+    unread = pl.col("code").is_in([BIRTH, RECORD_END]) | pl.col("kind").is_in(UNREAD_KINDS)
+    read = events.filter(~unread.fill_null(False)).with_columns(token=event_codes())
     holders = read.select("token", "subject_id").unique()
     counts = dict(holders.group_by("token").len().iter_rows())
     descendants: dict[str, int] = defaultdict(int)

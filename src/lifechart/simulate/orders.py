@@ -1,5 +1,7 @@
 """What care does at an encounter, as arrays: who is admitted, which panels are ordered, which treatment is begun."""
 
+# ruff: noqa: N815 - arrays carry shape suffixes
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Who lives in the simulated catchment: birth, sex, ancestry, language, height, and the latents nobody sees."""
 
+# ruff: noqa: N815 - arrays carry shape suffixes
+
 from __future__ import annotations
 
 import hashlib
@@ -51,7 +53,7 @@ def draw(num: int, first: int, today: date, rng: np.random.Generator) -> People:
 def _language(ancestry: str, value: float) -> str:
     shares = tables.parameters()["languages"][ancestry]
     edges = np.cumsum(list(shares.values()))
-    return list(shares)[min(int(np.searchsorted(edges, value * edges[-1])), len(edges) - 1)]
+    return str(list(shares)[min(int(np.searchsorted(edges, value * edges[-1])), len(edges) - 1)])
 
 
 def patient_id(seed: int, life: int) -> str:
