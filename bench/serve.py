@@ -42,12 +42,10 @@ from lifechart.release.shelf import open_shelf
 from lifechart.serve.access import add_client
 from lifechart.serve.store import Store
 from lifechart.serve.surfaces.cds_hooks import PREFETCH, SERVICE
-from lifechart.simulate.export import export
-from lifechart.simulate.hospital import write_truth
+from lifechart.simulate.hospital import simulate
 
 RATE = 20.0
 SEED = 5
-TODAY = date(2025, 1, 1)
 PATIENTS = 200
 BUDGET_MS = 150.0
 _SERVER = "from lifechart.core.settings import load_settings; from lifechart.serve.app import run; run(load_settings())"
@@ -84,8 +82,8 @@ def _prepare(folder: Path, settings: Settings, lives: int) -> None:
     One pass over the data: a model that knows little takes as long to ask as one that knows much.
     """
     hospital, dataset, model, report = (folder / name for name in ("hospital", "dataset", "model", "report"))
-    write_truth(hospital / "truth", lives, SEED, TODAY)
-    export(hospital / "truth", hospital)
+    # Up to today, so that the charts are as fresh as in a clinic: a stale one is refused before it is explained.
+    simulate(hospital, lives, SEED, date.today())
     with open_log(settings) as log:
         ingest(hospital / "fhir", dataset, key=load_key(settings), log=log)
         train(dataset, model, size="s", seed=SEED, log=log, epochs=1)

@@ -83,11 +83,8 @@ class RiskCapability:
             raise IntegrityError("report: examined another model than the one released with it")
         flags = tuple(_flag_claim(each, grounds.names) for each in red_flags.raised(timeline, as_of))
         disposition, reason, forecast = _judge(timeline, as_of, grounds)
-        limits = DECLARATION.limits
-        claims: tuple[Claim, ...] = ()
-        if forecast is not None:
-            claims = tuple(_risk_claims(timeline, as_of, grounds, forecast))
-            limits += tuple(_cautions(timeline, as_of, forecast))
+        limits = (*DECLARATION.limits, *_cautions(timeline, as_of, forecast))
+        claims = tuple(_risk_claims(timeline, as_of, grounds, forecast)) if forecast is not None else ()
         if flags:
             first = "; ".join(claim.text for claim in flags)
             disposition, reason = Disposition.ESCALATED, f"{first}.{' ' + reason if reason else ''}"
@@ -127,8 +124,8 @@ def _judge(timeline: Timeline, as_of: datetime, grounds: Grounds) -> tuple[Dispo
     return Disposition.ANSWERED, "", forecast
 
 
-def _cautions(timeline: Timeline, as_of: datetime, forecast: Forecast) -> Iterator[str]:
-    if forecast.novelty > policy()["caution_novelty"]:
+def _cautions(timeline: Timeline, as_of: datetime, forecast: Forecast | None) -> Iterator[str]:
+    if forecast is not None and forecast.novelty > policy()["caution_novelty"]:
         yield (
             f"This chart is more unusual than {_share(forecast.novelty)} of those that the model learned from: "
             "trust these figures less than their intervals say."

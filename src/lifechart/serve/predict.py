@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from lifechart.core.forecast import Forecaster
 from lifechart.core.plugs import load
 from lifechart.core.report import Report
 from lifechart.core.timeline import Timeline
+from lifechart.model import threads
 from lifechart.model.forecaster import load_forecaster
 from lifechart.release.shelf import Shelf
 
@@ -34,7 +36,7 @@ class Ready:
 class Predictor:
     """Answers with what is on the shelf now: a new release is loaded at the next question, without a restart.
 
-    One thread, since the network already uses every core that it is given; questions wait their turn.
+    As many questions at once as there are cores, each on one core; the others wait their turn.
     """
 
     def __init__(self, shelf: Shelf, loader: Callable[[Path], Forecaster] = load_forecaster) -> None:
@@ -42,7 +44,8 @@ class Predictor:
         self.capabilities = capabilities()
         self._ready: dict[str, Ready] = {}
         self._loading = threading.Lock()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
+        threads.limit(1)
+        self._threads = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="predict")
 
     def ready(self, name: str) -> Ready:
         """Return the current release of a capability, loading it if it changed.
@@ -54,18 +57,20 @@ class Predictor:
         ready = self._ready.get(name)
         if ready is None or ready.manifest != manifest:
             with self._loading:
-                ready = self._ready[name] = self._load(name)
+                ready = self._ready.get(name)
+                if ready is None or ready.manifest != manifest:
+                    ready = self._ready[name] = self._load(name)
         return ready
 
     async def answer(self, name: str, timeline: Timeline, as_of: datetime, names: dict[str, str]) -> Answer:
         """Answer for one patient. `names`: what the chart itself calls its codes, over the model's own names."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._answer, name, timeline, as_of, names
+            self._threads, self._answer, name, timeline, as_of, names
         )
 
     def close(self) -> None:
         """Let the running answer finish and stop."""
-        self._thread.shutdown()
+        self._threads.shutdown()
 
     def _answer(self, name: str, timeline: Timeline, as_of: datetime, names: dict[str, str]) -> Answer:
         ready = self.ready(name)

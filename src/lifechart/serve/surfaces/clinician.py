@@ -16,7 +16,7 @@ from lifechart.serve import chart_view, decisions, risk_view
 from lifechart.serve.access import User
 from lifechart.serve.bedside import House, Shown, ask, house_of
 from lifechart.serve.pages import render
-from lifechart.serve.records import Chart, local_now
+from lifechart.serve.records import FOUND_AT_MOST, Chart, local_now
 from lifechart.serve.sign_in import Form, signed_in
 from lifechart.serve.store import Decision
 from lifechart.serve.surfaces import Outlet
@@ -26,6 +26,8 @@ surface = Outlet("clinician", router)
 
 Reader = Annotated[User, Depends(signed_in(Role.CLINICIAN, Role.NURSE))]
 _SHORTEST_SEARCH = 2
+_SHOWN_SERIES = 12
+"""Series of results that are not folded away: a long chart has dozens."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,7 +40,8 @@ async def find(request: Request, user: Reader, q: str = "") -> Response:
         patients = await house_of(request).ehr.search_patients(text[:100])
         found = [chart_view.person(each, local_now().date()) for each in patients]
     too_short = bool(text) and found is None
-    return render(request, "find.html", {"q": text, "found": found, "too_short": too_short})
+    context = {"q": text, "found": found, "too_short": too_short, "most": FOUND_AT_MOST}
+    return render(request, "find.html", context)
 
 
 @router.get("/patients/{patient_id}")
@@ -106,6 +109,7 @@ def _context(chart: Chart, shown: Shown, decided: dict[str, Decision]) -> dict[s
         "declaration": DECLARATION,
         "reasons": decisions.REASONS,
         "series": series,
+        "shown_series": _SHOWN_SERIES,
         "anchors": anchors,
         "anchor": chart_view.anchor,
         "axis": chart_view.axis((item for items in lists.values() for item in items), now),
