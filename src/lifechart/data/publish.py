@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from lifechart.codes import parents
 from lifechart.core import durable
 from lifechart.data import shards
 from lifechart.data.deidentify import structured
@@ -99,5 +100,5 @@ def _description(code: str, descriptions: Mapping[str, str]) -> str | None:
 
 
 def _parents(code: str) -> list[str] | None:
-    parent = structured.parent_of(code)
+    parent = parents.parent(code)
     return [parent] if parent else None

@@ -50,6 +50,11 @@ class Summary:
     resources: dict[str, int] = field(default_factory=dict)
     """How many FHIR resources of each type were exported."""
 
+    def table(self) -> list[tuple[str, ...]]:
+        """Return a header and rows for a terminal."""
+        counts = {"lives": self.lives, "of them ended": self.deaths, "events": self.events, **self.resources}
+        return [("simulated", "number"), *((name, f"{count:,}") for name, count in counts.items())]
+
 
 def simulate(out: Path, lives: int, seed: int, today: date, *, progress: bool | None = None) -> Summary:
     """Simulate a hospital: `out/truth`, then the export of it (`out/fhir`, `out/gold`).

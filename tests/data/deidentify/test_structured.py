@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifechart.codes import parents
 from lifechart.core.errors import SettingError
 from lifechart.core.settings import Settings
 from lifechart.data.deidentify import structured
@@ -134,7 +135,7 @@ def test_every_code_that_is_written_is_held_by_enough(held: dict[str, set[int]],
 
 
 def ancestors(code: str) -> list[str]:
-    parent = structured.parent_of(code)
+    parent = parents.parent(code)
     return [] if parent is None else [parent, *ancestors(parent)]
 
 

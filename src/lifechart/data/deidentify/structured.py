@@ -82,18 +82,6 @@ def may_be_identifier(code: pl.Expr, value: pl.Expr, unit: pl.Expr) -> pl.Expr:
     return local & unit.is_null() & (value.abs() >= LARGEST_LOCAL_NUMBER) & (value == value.floor())
 
 
-def parent_of(code: str) -> str | None:
-    """Return the next wider code; a question's answer widens to the question first.
-
-    >>> parent_of("LOINC//72166-2//SNOMED//266919005")
-    'LOINC//72166-2'
-    """
-    question, mark, answer = code.partition("//")[2].partition("//")
-    if mark and answer and code.split("//", 1)[0] in systems.URIS:
-        return f"{code.split('//', 1)[0]}//{question}"
-    return parents.parent(code)
-
-
 def back_off(holders: pl.DataFrame, num_holders: Mapping[str, int], min_patients: int) -> dict[str, str | None]:
     """Return what becomes of each rare code: the nearest ancestor that enough patients hold, or None (not written).
 
@@ -114,7 +102,7 @@ def back_off(holders: pl.DataFrame, num_holders: Mapping[str, int], min_patients
         _, code = heapq.heappop(queue)
         if code in step or len(sets[code]) >= min_patients:
             continue
-        step[code] = parent = parent_of(code)
+        step[code] = parent = parents.parent(code)
         if parent is not None and num_holders.get(parent, 0) < min_patients:
             sets.setdefault(parent, set()).update(sets[code])
             heapq.heappush(queue, (-_depth(parent), parent))
@@ -122,7 +110,7 @@ def back_off(holders: pl.DataFrame, num_holders: Mapping[str, int], min_patients
 
 
 def _depth(code: str) -> int:
-    parent = parent_of(code)
+    parent = parents.parent(code)
     return 0 if parent is None else 1 + _depth(parent)
 
 
