@@ -149,12 +149,12 @@ def enumerate_paths(
 @pytest.mark.parametrize("seen", [{}, {2: 1}, {1: 2, 3: 1}])
 def test_filter_equals_enumeration(seen: dict[int, int]) -> None:
     rng = np.random.default_rng(3)
-    log_ratio, onset = rng.normal(size=(6, 1, 2)), rng.uniform(0.01, 0.3, (6, 1, 2))
+    log_ratio, onset = rng.normal(size=(6, 2)), rng.uniform(0.01, 0.3, (6, 2))
     diagnosed = np.zeros(5, np.int8)
     for month, disease in seen.items():
         diagnosed[month] = disease
-    total, hidden = _filter(log_ratio.astype(np.float32), onset.astype(np.float32), diagnosed)
-    exact, probabilities = enumerate_paths(log_ratio[:, 0], onset[:, 0], np.append(diagnosed, 0))
+    total, hidden = _filter(log_ratio.T[None].astype(np.float32), onset.T[None].astype(np.float32), diagnosed)
+    exact, probabilities = enumerate_paths(log_ratio, onset, np.append(diagnosed, 0))
     assert total[0] == pytest.approx(exact, abs=1e-4)
     np.testing.assert_allclose(hidden[0], probabilities, atol=1e-4)
 

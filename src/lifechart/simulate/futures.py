@@ -175,16 +175,16 @@ class _Futures:
         """Probability that no eligible visit of the month orders the panel with a crossing result."""
         name, order, state = names(), orders(), self._state
         year = state.year[rows]
-        ordered = order.panel_KYP[:, :, panel].T[year]
-        follow_up, routine = name.processes.index("follow_up"), name.processes.index("routine")
+        routine, follow_up = name.processes.index("routine"), name.processes.index("follow_up")
         conditions = state.features_NF[rows, : len(order.log_without_CP)]
-        without = np.exp(conditions @ order.log_without_CP[:, panel])
-        ordered[:, follow_up] = 1 - (1 - ordered[:, follow_up]) * without
-        chance = ambulatory * ordered * crossing[:, None]
-        frequent = [follow_up, routine]
-        missed = np.prod(1 - chance[:, frequent], axis=1)
-        chance[:, frequent] = 0.0
-        return np.asarray(missed * np.exp(-chance.sum(1)))
+        planned = 1 - (1 - order.panel_KYP[follow_up, year, panel]) * np.exp(
+            conditions @ order.log_without_CP[:, panel]
+        )
+        missed = 1 - ambulatory[:, follow_up] * planned * crossing
+        missed *= 1 - ambulatory[:, routine] * order.panel_KYP[routine, year, panel] * crossing
+        symptoms = _ordering(panel)
+        ordered = ambulatory[:, symptoms] * order.panel_KYP[symptoms, :, panel].T[year]
+        return np.asarray(missed * np.exp(-ordered.sum(1) * crossing))
 
     def _advance(self, rates: Floats, first: bool) -> None:
         """Draw the rest of the month as it will be seen, and take it in."""
@@ -244,6 +244,15 @@ def begin(hidden: NDArray[np.float64], rates: Floats) -> NDArray[np.float64]:
     total = onset.sum(1, keepdims=True)
     starts = onset / np.maximum(total, 1e-30) * -np.expm1(-total)
     return np.concatenate([hidden[:, :1] * np.exp(-total), hidden[:, 1:] + hidden[:, :1] * starts], axis=1)
+
+
+@cache
+def _ordering(panel: int) -> NDArray[np.int64]:
+    """Symptoms that may order a panel."""
+    name, order = names(), orders()
+    may = order.eligible_K & order.panel_KYP[:, :, panel].any(1)
+    may[[name.processes.index("routine"), name.processes.index("follow_up")]] = False
+    return np.flatnonzero(may)
 
 
 @cache

@@ -164,27 +164,25 @@ def filter_hidden(
         columns = np.concatenate([trail.columns_NTA[row, :step], evidence.part_PA[prompt, None]])
         fixed = np.concatenate([trail.fixed_NTH[row, :step], evidence.fixed_PH[prompt, None]])
         onset = np.concatenate([trail.onset_NTH[row, :step], evidence.onset_PH[prompt, None]])
-        diagnosed = trail.diagnosed_NT[row, :step]
-        log_ratio = (columns @ weights[prompt].reshape(-1, columns.shape[1]).T).reshape(
-            len(columns), *weights.shape[1:3]
-        ) + fixed[:, None]
-        starts = onset[:, None] * effect[prompt, None, :, num:]
-        total[prompt], hidden[prompt] = _filter(log_ratio, starts, diagnosed)
+        log_ratio = (weights[prompt].reshape(-1, columns.shape[1]) @ columns.T).reshape(*weights.shape[1:3], -1)
+        log_ratio += fixed.T
+        starts = effect[prompt, :, num:, None] * onset.T
+        total[prompt], hidden[prompt] = _filter(log_ratio, starts, trail.diagnosed_NT[row, :step])
     return total, hidden
 
 
 def _filter(
-    log_ratio_TRH: NDArray[np.float32], onset_TRH: NDArray[np.float32], diagnosed: NDArray[np.int8]
+    log_ratio_RHT: NDArray[np.float32], onset_RHT: NDArray[np.float32], diagnosed: NDArray[np.int8]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Filter one record: log likelihood ratio [R] against no hidden disease ever, probabilities now [R, 1 + H].
 
     Between diagnoses the disease can only begin, so the forward sums have a closed form over the month of onset.
     """
-    num_steps, num_draws, _ = log_ratio_TRH.shape
+    num_draws, _, num_steps = log_ratio_RHT.shape
     total = np.zeros(num_draws)
     begin = 0
     for end in [*(np.flatnonzero(diagnosed) + 1), num_steps]:
-        none, each = _segment(log_ratio_TRH[begin:end], onset_TRH[begin:end])
+        none, each = _segment(log_ratio_RHT[:, :, begin:end], onset_RHT[:, :, begin:end])
         if end < num_steps:
             total += np.log(each[:, diagnosed[end - 1] - 1])
         begin = end
@@ -195,14 +193,16 @@ def _filter(
 
 
 def _segment(
-    log_ratio_TRH: NDArray[np.float32], onset_TRH: NDArray[np.float32]
+    log_ratio_RHT: NDArray[np.float32], onset_RHT: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """From no disease at the start: mass without [R] and with each disease [R, H] after the segment's evidence."""
-    rate = onset_TRH.sum(2)
-    cleared = np.cumsum(rate, axis=0)
-    share = -np.expm1(-rate) / np.maximum(rate, 1e-30)
-    log_free = -(cleared - rate)
-    log_after = np.cumsum(log_ratio_TRH[::-1], axis=0)[::-1]
-    log_path = np.clip(log_after + log_free[..., None], -_LIMIT, _LIMIT)
-    each = (onset_TRH * share[..., None] * np.exp(log_path)).sum(0, dtype=np.float64)
-    return np.exp(-cleared[-1].astype(np.float64)), each
+    rate = np.maximum(onset_RHT.sum(1), 1e-30)
+    cleared = np.cumsum(rate, axis=1)
+    log_first = np.log(-np.expm1(-rate) / rate) - (cleared - rate)
+    so_far = np.cumsum(log_ratio_RHT, axis=2)
+    log_path = so_far[:, :, -1:] - so_far
+    log_path += log_ratio_RHT
+    log_path += log_first[:, None]
+    np.clip(log_path, -_LIMIT, _LIMIT, out=log_path)
+    each = np.einsum("rht,rht->rh", np.exp(log_path, out=log_path), onset_RHT, dtype=np.float64)
+    return np.exp(-cleared[:, -1].astype(np.float64)), each
