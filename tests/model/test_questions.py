@@ -65,15 +65,16 @@ def test_the_history_agrees_with_a_plain_loop(tokens: Tokens, vocabulary: Vocabu
             years = (questions.micros[q] - tokens.micros[mine]) / DAY_US / 365.25
             dated = not tokens.static[mine[0]]
             plain = [1, np.log(len(mine)), dated * np.log1p(np.exp(-years).sum()), dated * np.exp(-12 * years[-1])]
+            plain += [dated * np.exp(-3 * years[-1])]
             plain += [dated * np.log1p(years[0]) / 3, dated * np.log1p(years[-1]) / 3]
-            expected[code * NUM_PLAIN : code * NUM_PLAIN + 6] = plain
+            expected[code * NUM_PLAIN : code * NUM_PLAIN + 7] = plain
             if valued[code] >= 0:
                 levels = tokens.level[mine]
                 fade = np.exp((tokens.micros[mine] - tokens.micros[mine[-1]]) / DAY_US / RECENT_DAYS)
                 trust = len(mine) / (len(mine) + 1.5)
                 scaled = [(levels[-1] - levels.mean()) / 3, levels[-1] / 4 - 1, (levels.mean() / 4 - 1) * trust]
                 scaled += [(levels * fade).sum() / fade.sum() / 4 - 1]
-                expected[code * NUM_PLAIN + 6 : code * NUM_PLAIN + 10] = scaled
+                expected[code * NUM_PLAIN + 7 : (code + 1) * NUM_PLAIN] = scaled
                 base = len(vocabulary) * NUM_PLAIN + valued[code] * 2 * KNOTS
                 for place, value in enumerate((levels[-1], levels.mean())):
                     hats = np.maximum(0, 1 - np.abs(value - np.arange(KNOTS)))

@@ -130,7 +130,7 @@ def ragged(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[n
     return which, np.repeat(first, size) + within
 
 
-NUM_PLAIN = 10
+NUM_PLAIN = 11
 """Columns of the history that every code has, before those of its value scale."""
 
 
@@ -174,6 +174,7 @@ def history(tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num
             np.log(tokens.count[row]),
             np.log1p(tokens.recent[row] * np.exp(-years * 365.25 / RECENT_DAYS)) * dated,
             np.exp(-years * 12.0) * dated,
+            np.exp(-years * 3.0) * dated,
             np.log1p(since_first) / 3.0 * dated,
             np.log1p(years) / 3.0 * dated,
             trend / 3.0,
