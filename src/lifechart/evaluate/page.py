@@ -76,7 +76,7 @@ def render(examination: Examination) -> str:
         model=examination.model,
         main=main,
         names=report.outcome_names,
-        titles={examination.model: "The model", **TITLES},
+        titles={**TITLES, examination.model: "The model"},
         forecasters=forecasters,
         headline=_headline(index, examination.model, main),
         forest=_forest(report, examination.model, main),
@@ -115,7 +115,7 @@ def _forest(report: Report, model: str, main: int) -> list[dict[str, Any]]:
     found = []
     for outcome, metrics in sorted(by_outcome.items(), key=lambda item: -item[1][model].num_events):
         drawn = [("model", metrics[model])]
-        drawn += [(series, metrics[name]) for name, series in SERIES.items() if name in metrics]
+        drawn += [(series, metrics[name]) for name, series in SERIES.items() if name in metrics and name != model]
         found.append({"outcome": outcome, "metrics": metrics, "drawing": figures.forest_row(drawn)})
     return found
 
