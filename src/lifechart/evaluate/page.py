@@ -16,7 +16,7 @@ from lifechart.core.report import EVERYONE, Metric, Report
 from lifechart.evaluate import figures
 from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.findings import Curves
-from lifechart.evaluate.headline import ALL_OUTCOMES, LATENT, MIN_REACHABLE, RECORD
+from lifechart.evaluate.headline import ALL_OUTCOMES, LATENT, MIN_REACHABLE, RECORD, SURELY_REACHABLE
 from lifechart.evaluate.metrics import METRICS
 from lifechart.evaluate.question import MIN_PEOPLE
 from lifechart.evaluate.tasks import Task
@@ -85,7 +85,12 @@ def render(examination: Examination) -> str:
         groups=_groups(report, examination.model),
         tables=_tables(index, forecasters, report.outcome_names),
         columns=COLUMNS,
-        rules={"people": MIN_PEOPLE, "events": examination.facts["min_events"], "reachable": MIN_REACHABLE},
+        rules={
+            "people": MIN_PEOPLE,
+            "events": examination.facts["min_events"],
+            "reachable": MIN_REACHABLE,
+            "surely": SURELY_REACHABLE,
+        },
     )
 
 
