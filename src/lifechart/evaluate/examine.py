@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ def examine(
             bar.update(step, completed=share, description=f"evaluate: {doing}")
 
         advance(0.0, "prompts")
+        names = shards.names(dataset)
         question = ask(shards.read_split(dataset, "held_out"), forecaster, task, max_prompts, bootstrap, seed)
         check_no_look_ahead(forecaster, question.events, question.prompts)
         reportable = question.reportable()
@@ -82,8 +83,7 @@ def examine(
             scorers += _trees(dataset, question, reportable, seed, advance)
         if truth is not None and key is not None:
             scorers += load_oracles(truth, key, (task.main_horizon_days,))
-        metrics, curves = _find(question, scorers, reportable, min_events, advance)
-    names = shards.names(dataset)
+        metrics, curves = _find(question, scorers, reportable, names, min_events, advance)
     report = Report(
         model_digest=forecaster.digest,
         data_digest=shards.dataset_digest(dataset),
@@ -135,7 +135,12 @@ def _trees(dataset: Path, question: Question, reportable: Reportable, seed: int,
 
 
 def _find(
-    question: Question, scorers: Sequence[Scorer], reportable: Reportable, min_events: int, advance: Advance
+    question: Question,
+    scorers: Sequence[Scorer],
+    reportable: Reportable,
+    names: Mapping[str, str],
+    min_events: int,
+    advance: Advance,
 ) -> tuple[list[Any], findings.Curves]:
     """Return the Report's metrics and the reliability curves."""
     scores = {}
@@ -146,7 +151,7 @@ def _find(
     metrics, estimates = findings.measure(question, scorers, scores, reportable)
     metrics += headline.rows(estimates, question.task.main_horizon_days, min_events)
     model = scorers[0].name
-    metrics += findings.by_subgroup(question, model, scores[model], reportable)
+    metrics += findings.by_subgroup(question, model, scores[model], reportable, names)
     return metrics, findings.curves(question, scores, reportable)
 
 

@@ -22,8 +22,8 @@ ALL_OUTCOMES = "*"
 """The `outcome` of a mean over all outcomes that enter."""
 MIN_EVENTS = 10
 """An outcome enters with this many occurrences. Its own AUROC is then known to 0.08 or so; the mean, far better."""
-MIN_REACHABLE = 0.6
-"""And with an oracle whose AUROC is this: below, the share divides by almost nothing."""
+MIN_REACHABLE, SURELY_REACHABLE = 0.6, 0.55
+"""And with an oracle whose AUROC is the first, its interval above the second: else the share divides by noise."""
 NOT_MODELS = (TREES, RECORD, LATENT)
 
 
@@ -43,12 +43,15 @@ Estimates = dict[str, Outcome]
 def entering(estimates: Estimates, min_events: int = MIN_EVENTS) -> list[str]:
     """Return the outcomes that enter: events enough and, where the truth is known, an oracle that foresees them."""
     truth_known = any(RECORD in outcome.auroc for outcome in estimates.values())
-    return [
-        code
-        for code, outcome in estimates.items()
-        if outcome.num_events >= min_events
-        and (not truth_known or (RECORD in outcome.auroc and outcome.auroc[RECORD].value >= MIN_REACHABLE))
-    ]
+    frequent = {code: outcome for code, outcome in estimates.items() if outcome.num_events >= min_events}
+    return [code for code, outcome in frequent.items() if not truth_known or _foreseen(outcome.auroc.get(RECORD))]
+
+
+def _foreseen(oracle: Estimate | None) -> bool:
+    if oracle is None or oracle.value < MIN_REACHABLE:
+        return False
+    interval = oracle.interval()
+    return interval is not None and interval.low >= SURELY_REACHABLE
 
 
 def rows(estimates: Estimates, horizon: int, min_events: int = MIN_EVENTS) -> list[Metric]:
