@@ -13,7 +13,7 @@ from lifechart.core.settings import Settings
 from lifechart.ledger.log import Log
 from lifechart.release.shelf import Shelf
 from lifechart.serve.access import Access, Showing, User, showing
-from lifechart.serve.audit import Auditor, answer_digest
+from lifechart.serve.audit import Auditor
 from lifechart.serve.predict import Predictor, Ready
 from lifechart.serve.records import Chart, Ehr, Resource
 from lifechart.serve.store import Store
@@ -66,12 +66,12 @@ async def ask(house: House, capability: str, user: User, chart: Chart, outlet: s
     if verdict is Showing.NOTHING or state.version is None:
         return Shown(None, "", None, why_withheld(state.version, state.on, state.reason))
     answer = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
-    await asyncio.to_thread(
+    digest = await asyncio.to_thread(
         house.auditor.answered, answer, chart.timeline, str(chart.patient["id"]), user.name, outlet, verdict.value
     )
     if verdict is Showing.SHADOW:
         return Shown(None, "", None, "Forecasts are being made for comparison and are not shown yet.")
-    return Shown(answer, answer_digest(answer), house.predictor.ready(capability))
+    return Shown(answer, digest, house.predictor.ready(capability))
 
 
 def why_withheld(version: str | None, on: bool, reason: str) -> str:
