@@ -13,7 +13,7 @@ from lifechart.serve.store import Decision
 from tests.care.toy import HEART_FAILURE, LUNG_CANCER
 from tests.serve.house import Hospital, make_readonly
 
-IDENTIFIERS = ("Márquez", "MÁRQUEZ", "Inés", "ines", "4471", "1955-03-02")
+IDENTIFIERS = ("Márquez", "MÁRQUEZ", "Inés", "ines", "MRN-INES-4471", "1955-03-02")
 
 
 def links_to(page: str) -> Iterator[str]:

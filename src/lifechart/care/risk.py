@@ -139,9 +139,13 @@ def _risk_claims(timeline: Timeline, as_of: datetime, grounds: Grounds, forecast
     age, sex = timeline.age_at(as_of), sex_of(timeline)
     assert age is not None
     assert sex is not None
-    for ranked in _rank(grounds, forecast, age, sex)[: policy()["shown_outcomes"]]:
+    shown = _rank(grounds, forecast, age, sex)[: policy()["shown_outcomes"]]
+    # The same few events drive most risks at most horizons, so each is read from the chart once.
+    positions = {driver.position for ranked in shown for risk, _ in ranked.risks for driver in risk.drivers}
+    items = {position: timeline.events.row(position, named=True) for position in positions}
+    for ranked in shown:
         for risk, comparison in ranked.risks:
-            yield _risk_claim(timeline, grounds, risk, comparison)
+            yield _risk_claim(items, grounds, risk, comparison)
 
 
 def _rank(grounds: Grounds, forecast: Forecast, age: float, sex: str) -> list[_Ranked]:
@@ -167,21 +171,20 @@ def _rank(grounds: Grounds, forecast: Forecast, age: float, sex: str) -> list[_R
     return sorted(ranked, key=lambda each: -each.excess)
 
 
-def _risk_claim(timeline: Timeline, grounds: Grounds, risk: Risk, comparison: Comparison) -> Claim:
+def _risk_claim(items: dict[int, dict[str, Any]], grounds: Grounds, risk: Risk, comparison: Comparison) -> Claim:
     name = grounds.report.outcome_names.get(risk.outcome, risk.outcome)
     text = (
         f"{name} {horizon_in_words(risk.horizon_days)}: {_percent(risk.probability)} "
         f"({_percent(risk.interval.low)} to {_percent(risk.interval.high)}); "
         f"{_percent(comparison.usual)} is usual for {comparison.people}"
     )
-    evidence = [_driver_evidence(timeline, driver, grounds.names) for driver in risk.drivers]
+    evidence = [_driver_evidence(items[driver.position], driver, grounds.names) for driver in risk.drivers]
     evidence.append(Evidence(EvidenceKind.MODEL, grounds.forecaster.digest, f"Model {grounds.forecaster.name}"))
     evidence.append(_report_evidence(grounds, comparison))
     return Claim(text, tuple(evidence), risk.probability, risk.interval, risk.outcome, risk.horizon_days)
 
 
-def _driver_evidence(timeline: Timeline, driver: Driver, names: dict[str, str]) -> Evidence:
-    row = timeline.events.row(driver.position, named=True)
+def _driver_evidence(row: dict[str, Any], driver: Driver, names: dict[str, str]) -> Evidence:
     label = names.get(driver.code, driver.code)
     if row["numeric_value"] is not None:
         label += f" {row['numeric_value']:.4g} {row['unit'] or ''}".rstrip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from lifechart.core.settings import Settings
 from lifechart.ledger.log import Log
 from lifechart.release.shelf import Shelf
 from lifechart.serve.access import Access, Showing, User, showing
-from lifechart.serve.audit import Auditor, answer_digest
+from lifechart.serve.audit import Auditor
 from lifechart.serve.predict import Predictor, Ready
 from lifechart.serve.records import Chart, Ehr, Resource
 from lifechart.serve.store import Store
@@ -55,23 +54,27 @@ class Shown:
 
 
 async def ask(house: House, capability: str, user: User, chart: Chart, outlet: str) -> Shown:
-    """Ask one capability about one patient, as of now.
+    """Ask one capability about one patient, as of when the chart was read.
 
     The answer comes back only after its statement is in the ledger; AuditError passes through, and whoever catches it
     shows nothing. In phases that are kept from sight it is made and audited all the same.
     """
+    return await house.predictor.run(_ask, house, capability, user, chart, outlet)
+
+
+def _ask(house: House, capability: str, user: User, chart: Chart, outlet: str) -> Shown:
     plug = house.predictor.capabilities[capability]
-    state = await asyncio.to_thread(house.shelf.state, capability)
+    state = house.shelf.state(capability)
     verdict = showing(plug.declaration, user, state.phase, state.on, is_test_patient(chart.patient))
     if verdict is Showing.NOTHING or state.version is None:
         return Shown(None, "", None, why_withheld(state.version, state.on, state.reason))
-    answer = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
-    await asyncio.to_thread(
-        house.auditor.answered, answer, chart.timeline, str(chart.patient["id"]), user.name, outlet, verdict.value
-    )
+    ready = house.predictor.ready(capability)
+    answer = ready.answer(chart.timeline, chart.as_of, chart.names)
+    patient = str(chart.patient["id"])
+    digest = house.auditor.answered(answer, chart.timeline, patient, user.name, outlet, verdict.value)
     if verdict is Showing.SHADOW:
         return Shown(None, "", None, "Forecasts are being made for comparison and are not shown yet.")
-    return Shown(answer, answer_digest(answer), house.predictor.ready(capability))
+    return Shown(answer, digest, ready)
 
 
 def why_withheld(version: str | None, on: bool, reason: str) -> str:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from lifechart.core.answer import Answer
 from lifechart.core.capability import Capability, Grounds
@@ -21,6 +22,8 @@ from lifechart.model import threads
 from lifechart.model.forecaster import load_forecaster
 from lifechart.release.shelf import Shelf
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -31,6 +34,11 @@ class Ready:
     """Digest of its manifest: it names the release, whatever is current since."""
     capability: Capability
     grounds: Grounds
+
+    def answer(self, timeline: Timeline, as_of: datetime, names: dict[str, str]) -> Answer:
+        """Answer for one patient. `names`: what the chart itself calls its codes, over the model's own names."""
+        grounds = replace(self.grounds, names={**self.grounds.names, **names})
+        return self.capability.answer(timeline.until(as_of), as_of, grounds)
 
 
 class Predictor:
@@ -62,20 +70,13 @@ class Predictor:
                     ready = self._ready[name] = self._load(name)
         return ready
 
-    async def answer(self, name: str, timeline: Timeline, as_of: datetime, names: dict[str, str]) -> Answer:
-        """Answer for one patient. `names`: what the chart itself calls its codes, over the model's own names."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._answer, name, timeline, as_of, names
-        )
+    async def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Do `work`, which asks a capability, in a thread of its own turn, and wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def close(self) -> None:
         """Let the running answer finish and stop."""
         self._threads.shutdown()
-
-    def _answer(self, name: str, timeline: Timeline, as_of: datetime, names: dict[str, str]) -> Answer:
-        ready = self.ready(name)
-        grounds = replace(ready.grounds, names={**ready.grounds.names, **names})
-        return ready.capability.answer(timeline.until(as_of), as_of, grounds)
 
     def _load(self, name: str) -> Ready:
         release = self._shelf.current(name)

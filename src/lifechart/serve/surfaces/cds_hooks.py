@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lifechart.care.comparison import excess
 from lifechart.care.risk import DECLARATION, horizon_in_words
@@ -61,6 +62,9 @@ class Authorization(_Lenient):
     """A token that the client lends for its FHIR server."""
 
     access_token: str
+
+
+Body = TypeVar("Body", bound=_Lenient)
 
 
 class Call(_Lenient):
@@ -131,9 +135,10 @@ async def discovery(request: Request) -> Response:
 
 
 @router.post(f"/{SERVICE}")
-async def patient_view(request: Request, client: Client, call: Call) -> Response:
+async def patient_view(request: Request, client: Client) -> Response:
     """Answer with cards: none where nothing stands out, nothing is released, or nothing may be shown."""
     house = house_of(request)
+    call = await _body(request, Call)
     try:
         chart = await _chart(house, call)
     except (ChartUnreadable, NoSuchPatient) as error:
@@ -148,8 +153,9 @@ async def patient_view(request: Request, client: Client, call: Call) -> Response
 
 
 @router.post(f"/{SERVICE}/feedback")
-async def feedback(request: Request, client: Client, body: Feedback) -> Response:
+async def feedback(request: Request, client: Client) -> Response:
     """Keep what users did with cards."""
+    body = await _body(request, Feedback)
     await asyncio.to_thread(_keep, house_of(request), client, body)
     return JSONResponse({})
 
@@ -168,6 +174,17 @@ def cards(shown: Shown, chart: Chart, page: str, institution: str) -> list[dict[
     risks = risk_view.risks(answer, ready, chart.timeline, {})
     outstanding = [risk for risk in risks if excess(risk.headline.probability or 0.0, risk.usual.usual) > 0]
     return made + [_risk_card(risk, shown, page, institution) for risk in outstanding[:MOST_CARDS]]
+
+
+async def _body(request: Request, model: type[Body]) -> Body:
+    """Read a request's JSON; raises InputError that names the places that are not as specified, never their values."""
+    try:
+        return model.model_validate(orjson.loads(await request.body()))
+    except orjson.JSONDecodeError:
+        raise InputError("body", "(not shown)", "JSON") from None
+    except ValidationError as error:
+        places = sorted({".".join(str(part) for part in each["loc"]) for each in error.errors(include_input=False)})
+        raise InputError(", ".join(places), "(not shown)", "as CDS Hooks 2.0 has it") from None
 
 
 async def _chart(house: House, call: Call) -> Chart:
