@@ -4,8 +4,10 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,7 +22,7 @@ from lifechart.ledger.statement import Statement, Subject
 from lifechart.serve.access import add_account, add_client
 from lifechart.serve.app import create_app, open_house, server_config
 from lifechart.serve.bedside import House
-from lifechart.serve.predict import Predictor
+from lifechart.serve.predict import Desk, Predictor
 from lifechart.serve.records import Ehr
 from tests.care.toy import DIGEST, ToyForecaster, report
 from tests.serve.toy_ehr import BASE, ToyEhr
@@ -99,12 +101,12 @@ def hospital(folder: Path) -> Iterator[Hospital]:
     """Open a house in `folder` with a clinician, a steward and a client system."""
     settings = Settings(home=folder / "home", institution="Riverbend Hospital", fhir_url=BASE)
     ehr, forecaster = ToyEhr(), ToyForecaster()
+    # Threads in the place of processes, so that a test can turn the forecaster; test_predict has the processes.
+    hire = partial(ThreadPoolExecutor, 1)
 
     def opener(settings: Settings) -> House:
-        house = open_house(settings)
-        house.predictor.close()
-        predictor = Predictor(house.shelf, lambda path: forecaster)
-        return replace(house, predictor=predictor, ehr=Ehr(settings, ehr))
+        house = open_house(settings, lambda shelf: Predictor(shelf, hire, Desk(shelf, lambda path: forecaster).answer))
+        return replace(house, ehr=Ehr(settings, ehr))
 
     app = create_app(settings, opener)
     with serving(app) as address, httpx.Client(base_url=address, follow_redirects=True, timeout=30) as client:

@@ -20,12 +20,12 @@ from lifechart.core import plugs
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError, LifechartError
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import open_log
-from lifechart.release.shelf import open_shelf
+from lifechart.release.shelf import Shelf, open_shelf
 from lifechart.serve import pages, sign_in
 from lifechart.serve.access import Access
 from lifechart.serve.audit import Auditor
 from lifechart.serve.bedside import House
-from lifechart.serve.predict import Predictor
+from lifechart.serve.predict import Predictor, processes
 from lifechart.serve.records import ChartUnreadable, Ehr, NoSuchPatient
 from lifechart.serve.store import Store
 from lifechart.serve.surfaces import Surface
@@ -90,8 +90,8 @@ def create_app(settings: Settings, opener: Callable[[Settings], House] | None = 
     return app
 
 
-def open_house(settings: Settings) -> House:
-    """Open everything that the outlets work with."""
+def open_house(settings: Settings, predictor: Callable[[Shelf], Predictor] | None = None) -> House:
+    """Open everything that the outlets work with. `predictor` makes another than the one with processes."""
     store, ledger = Store(settings.database), open_log(settings)
     shelf = open_shelf(settings, ledger)
     return House(
@@ -101,7 +101,7 @@ def open_house(settings: Settings) -> House:
         ehr=Ehr(settings),
         shelf=shelf,
         ledger=ledger,
-        predictor=Predictor(shelf),
+        predictor=predictor(shelf) if predictor else Predictor(shelf, lambda: processes(settings)),
         auditor=Auditor(ledger, settings),
     )
 

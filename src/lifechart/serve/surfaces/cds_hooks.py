@@ -162,18 +162,18 @@ async def feedback(request: Request, client: Client) -> Response:
 
 def cards(shown: Shown, chart: Chart, page: str, institution: str) -> list[dict[str, Any]]:
     """Return an answer's cards: red flags, then at most three risks that stand above what is usual."""
-    answer, ready = shown.answer, shown.ready
-    if answer is None or ready is None:
+    answer, behind = shown.answer, shown.behind
+    if answer is None or behind is None:
         return []
     made = [
-        _flag_card(f"flag-{number}", claim, shown, page, institution)
+        _flag_card(f"flag-{number}", claim, behind.digest, page, institution)
         for number, claim in enumerate(risk_view.flags(answer))
     ]
     if answer.disposition in (Disposition.ABSTAINED, Disposition.NEEDS_INFORMATION):
-        return [_card(shown, WHOLE, "info", f"No forecast: {answer.reason}", answer.reason, page, institution)]
-    risks = risk_view.risks(answer, ready, chart.timeline, {})
+        return [_card(behind.digest, WHOLE, "info", f"No forecast: {answer.reason}", answer.reason, page, institution)]
+    risks = risk_view.risks(answer, behind, chart.timeline, {})
     outstanding = [risk for risk in risks if excess(risk.headline.probability or 0.0, risk.usual.usual) > 0]
-    return made + [_risk_card(risk, shown, page, institution) for risk in outstanding[:MOST_CARDS]]
+    return made + [_risk_card(risk, behind.digest, page, institution) for risk in outstanding[:MOST_CARDS]]
 
 
 async def _body(request: Request, model: type[Body]) -> Body:
@@ -200,13 +200,13 @@ async def _chart(house: House, call: Call) -> Chart:
     return await house.ehr.chart(patient_id, token)
 
 
-def _flag_card(about: str, claim: Claim, shown: Shown, page: str, institution: str) -> dict[str, Any]:
+def _flag_card(about: str, claim: Claim, digest: str, page: str, institution: str) -> dict[str, Any]:
     chart, threshold = claim.evidence
     detail = f"**{claim.text}**\n\nThreshold: {threshold.reference}."
-    return _card(shown, about, "warning", claim.text, detail, f"{page}#{anchor(chart.reference)}", institution)
+    return _card(digest, about, "warning", claim.text, detail, f"{page}#{anchor(chart.reference)}", institution)
 
 
-def _risk_card(risk: risk_view.RiskView, shown: Shown, page: str, institution: str) -> dict[str, Any]:
+def _risk_card(risk: risk_view.RiskView, digest: str, page: str, institution: str) -> dict[str, Any]:
     claim, interval = risk.headline, risk.headline.interval
     assert interval is not None
     assert claim.probability is not None
@@ -224,15 +224,15 @@ def _risk_card(risk: risk_view.RiskView, shown: Shown, page: str, institution: s
         lines.append(f"Moved most by: {moved}.")
     lines.append(f"How the model did on people like this: {claim.evidence[-1].label}.")
     return _card(
-        shown, risk.outcome, "info", summary, "\n\n".join(lines), f"{page}#{anchor(risk.outcome)}", institution
+        digest, risk.outcome, "info", summary, "\n\n".join(lines), f"{page}#{anchor(risk.outcome)}", institution
     )
 
 
 def _card(
-    shown: Shown, about: str, indicator: str, summary: str, detail: str, page: str, institution: str
+    digest: str, about: str, indicator: str, summary: str, detail: str, page: str, institution: str
 ) -> dict[str, Any]:
     return {
-        "uuid": card_id(shown.digest, about),
+        "uuid": card_id(digest, about),
         "summary": summary if len(summary) < 140 else summary[:138] + "…",
         "indicator": indicator,
         "detail": detail,

@@ -86,8 +86,8 @@ def _keep(house: House, decision: Decision) -> None:
 
 def _context(chart: Chart, shown: Shown, decided: dict[str, Decision]) -> dict[str, object]:
     now = chart.as_of
-    answer, ready = shown.answer, shown.ready
-    risks = risk_view.risks(answer, ready, chart.timeline, decided) if answer and ready else []
+    answer, behind = shown.answer, shown.behind
+    risks = risk_view.risks(answer, behind, chart.timeline, decided) if answer and behind else []
     lists = {
         "conditions": chart_view.conditions(chart),
         "medications": chart_view.medications(chart),
@@ -101,11 +101,10 @@ def _context(chart: Chart, shown: Shown, decided: dict[str, Decision]) -> dict[s
         "person": chart_view.person(chart.patient, now.date()),
         "allergies": chart_view.allergies(chart),
         "answer": answer,
-        "answer_digest": shown.digest,
         "withheld": shown.withheld,
         "flags": risk_view.flags(answer) if answer else [],
         "risks": risks,
-        "ready": ready,
+        "behind": behind,
         "declaration": DECLARATION,
         "reasons": decisions.REASONS,
         "series": series,
