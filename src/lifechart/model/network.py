@@ -1,6 +1,5 @@
 """The network: encoder, backbone and heads, and what one batch of it holds."""
 
-# ruff: noqa: N815 (tensors carry shape suffixes, as fields too)
 from __future__ import annotations
 
 from dataclasses import dataclass
