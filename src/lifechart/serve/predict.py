@@ -133,6 +133,7 @@ _desk: Desk | None = None
 
 def _set_up(settings: Settings, loader: Loader | None) -> None:
     global _desk
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if loader is None:
         from lifechart.model import threads
         from lifechart.model.forecaster import load_forecaster
@@ -140,6 +141,14 @@ def _set_up(settings: Settings, loader: Loader | None) -> None:
         threads.limit(1)
         loader = load_forecaster
     _desk = Desk(open_shelf(settings, open_log(settings)), loader)
+
+
+def _end_with_parent() -> None:
+    """Wait for the web process to end; a worker that it could not stop, because it was killed, stops itself."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(0)
 
 
 def _warm() -> None:
