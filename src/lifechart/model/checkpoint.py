@@ -71,7 +71,7 @@ def load_model(folder: Path, device: torch.device | None = None) -> Model:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(WEIGHTS, str(folder), "the weights of a network that this version of Lifechart builds") from error
+        raise InputError(WEIGHTS, str(folder), "weights of a network that this version builds") from error
     network.eval().requires_grad_(False)
     network.to(device or torch.device("cpu"))
     return Model(network, Calibration.load(folder / CALIBRATION), vocabulary, size, config, model_digest(folder))
