@@ -320,7 +320,8 @@ def _print_rows(rows: Iterable[tuple[str, ...]]) -> None:
     for row in body:
         table.add_row(*row)
     if header:
-        Console().print(table)
+        # A file or a pipe has no width of its own: give the table the room it wants.
+        Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 if __name__ == "__main__":

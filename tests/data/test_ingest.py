@@ -459,7 +459,7 @@ def test_an_existing_data_set_is_never_overwritten(tmp_path: Path) -> None:
         take(tmp_path / "in", tmp_path / "out")
 
 
-def test_a_person_who_is_dead_is_observed_until_death_and_not_beyond(tmp_path: Path) -> None:
+def test_the_dead_are_observed_as_long_as_the_living(tmp_path: Path) -> None:
     write(
         tmp_path / "in" / "all.ndjson",
         patient(deceasedDateTime="2016-03-04T05:00:00Z"),
@@ -469,7 +469,7 @@ def test_a_person_who_is_dead_is_observed_until_death_and_not_beyond(tmp_path: P
     )
     _, kept = take(tmp_path / "in", tmp_path / "out")
     ends = kept.filter(pl.col("code") == RECORD_END)["time"].dt.year().sort().to_list()
-    assert ends == [2016, 2019]
+    assert ends == [2019, 2019]
 
 
 def test_a_newborn_after_the_end_is_not_a_subject(tmp_path: Path) -> None:

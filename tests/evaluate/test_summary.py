@@ -33,3 +33,9 @@ def test_no_truth_no_shares() -> None:
     assert summary.shares(report(metric("reachable_share", 0.9, "lifechart", "*")))[1:] == [
         ("lifechart", "0.900 (0.800–1.000)")
     ]
+
+
+def test_a_long_report_is_cut_and_says_so() -> None:
+    rows = summary.table(report(*(metric("auroc", 0.7, "lifechart", f"X//{n}") for n in range(40))))
+    assert len(rows) == 1 + summary.SHOWN + 1
+    assert rows[-1][0] == f"and {40 - summary.SHOWN} more in the report"

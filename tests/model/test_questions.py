@@ -1,3 +1,5 @@
+"""What was known and what came of it, against a slow twin."""
+
 import numpy as np
 import polars as pl
 import pytest

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow.ipc as ipc
 
 from lifechart.core import durable
-from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
+from lifechart.core.timeline import BIRTH, RECORD_END
 from lifechart.data import tally
 from lifechart.data.deidentify import dates
 from lifechart.data.sources import AFTER_END, DUPLICATE, HELD_BACK, LINKED, OLDER_VERSION, order
@@ -189,16 +189,18 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
 
 
 def _record_ends(events: pl.DataFrame) -> pl.DataFrame:
-    """Return each subject's RECORD_END: at the cut, or the last event of the dead; never past the age of 90."""
+    """Return each subject's RECORD_END: at the cut, of the dead too, and never past the age of 90.
+
+    Of the dead too: a window that is still open at the cut is unknown whoever it belongs to. Were the dead observed to
+    their death only, such windows would be known of them alone, and deaths be over-counted.
+    """
     last = pl.col("time").max()
     birth = pl.col("time").filter(pl.col("code") == BIRTH).first()
-    died = (pl.col("code") == DEATH).any()
-    ends = events.group_by("subject_id").agg(last=last, birth=birth, died=died, cut=pl.col("cut").first())
+    ends = events.group_by("subject_id").agg(last=last, birth=birth, cut=pl.col("cut").first())
     before_ninety = pl.max_horizontal("last", pl.col("birth") + _OPEN_END)
-    time = pl.when("died").then("last").otherwise(pl.min_horizontal("cut", before_ninety))
     return ends.select(
         "subject_id",
-        time=time,
+        time=pl.min_horizontal("cut", before_ninety),
         code=pl.lit(RECORD_END),
         numeric_value=pl.lit(None, pl.Float32),
         text_value=pl.lit(None, pl.String),

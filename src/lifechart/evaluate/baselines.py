@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 import sklearn
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from lifechart.core import durable
 from lifechart.core.forecast import Forecast, Risk

@@ -21,7 +21,7 @@ from lifechart.evaluate.headline import RECORD
 from lifechart.simulate.oracle import Oracle
 
 DRAWS = 16
-"""Futures simulated for each prompt, averaged over their intensities. Doubling them moves an AUROC by 0.005 or less."""
+"""Futures simulated for each prompt, averaged over intensities. Doubling them moves most AUROCs by less than 0.005."""
 
 
 class OracleScorer:

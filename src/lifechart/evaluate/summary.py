@@ -6,6 +6,8 @@ from lifechart.core.report import EVERYONE, Metric, Report
 from lifechart.evaluate.headline import ALL_OUTCOMES, NOT_MODELS
 
 Rows = list[tuple[str, ...]]
+SHOWN = 15
+"""Outcomes in the terminal; the rest stands in the report."""
 
 
 def table(report: Report) -> Rows:
@@ -19,13 +21,16 @@ def table(report: Report) -> Rows:
     order = sorted(events, key=lambda code: (code != ALL_OUTCOMES, -events[code], code))
     rows = [
         (
-            "mean over outcomes" if code == ALL_OUTCOMES else report.outcome_names.get(code, code)[:44],
+            "mean over outcomes" if code == ALL_OUTCOMES else report.outcome_names.get(code, code)[:36],
             str(events[code]),
             *(_cell(cells.get((code, name))) for name in forecasters),
         )
         for code in order
     ]
-    return [(f"AUROC, new within {horizon} days", "events", *forecasters), *rows]
+    more = (
+        [(f"and {len(rows) - SHOWN} more in the report", *[""] * (1 + len(forecasters)))] if len(rows) > SHOWN else []
+    )
+    return [(f"AUROC, new within {horizon} days", "events", *forecasters), *rows[:SHOWN], *more]
 
 
 def shares(report: Report) -> Rows:

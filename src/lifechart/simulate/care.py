@@ -4,8 +4,6 @@ Everything here depends on the latents through measurements alone; the rest is c
 the likelihood of a record short.
 """
 
-# ruff: noqa: N815 - arrays carry shape suffixes
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What care does at an encounter, as arrays: who is admitted, which panels are ordered, which treatment is begun."""
 
-# ruff: noqa: N815 - arrays carry shape suffixes
-
 from __future__ import annotations
 
 from dataclasses import dataclass

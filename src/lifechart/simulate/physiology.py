@@ -4,8 +4,6 @@ A measurement is normal on its own scale: linear, or log above a floor. So, give
 in the latents, and two numbers an observation (count, sum of residuals) are all that its likelihood needs.
 """
 
-# ruff: noqa: N815 - arrays carry shape suffixes
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Who lives in the simulated catchment: birth, sex, ancestry, language, height, and the latents nobody sees."""
 
-# ruff: noqa: N815 - arrays carry shape suffixes
-
 from __future__ import annotations
 
 import hashlib

@@ -9,8 +9,6 @@ the start of a month, and ends with its diagnosis, so its path is a sum over mon
 Shapes: P prompts, R draws, K processes, H hidden diseases, D latents, J measured quantities, A affected columns.
 """
 
-# ruff: noqa: N815 - arrays carry shape suffixes
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ It is constant within a month, so a life's log likelihood needs one count and on
 record (the Poisson process likelihood; Andersen, Borgan, Gill and Keiding 1993, chapter II).
 """
 
-# ruff: noqa: N815 - arrays carry shape suffixes
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Only what an export shows is used: birth, sex, ancestry and events. Nothing here
 Shapes: N lives of a block, P prompts, K processes, H hidden diseases, J measured quantities, A affected columns.
 """
 
-# ruff: noqa: N815 - arrays carry shape suffixes
-
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace

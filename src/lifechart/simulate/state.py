@@ -4,8 +4,6 @@
 oracles' futures all call them, so the three cannot drift apart.
 """
 
-# ruff: noqa: N815 - arrays carry shape suffixes
-
 from __future__ import annotations
 
 from dataclasses import dataclass, fields

@@ -54,8 +54,8 @@ class _Lenient(BaseModel):
 class Context(_Lenient):
     """Of the hook patient-view."""
 
-    userId: str = ""  # noqa: N815  the specification's names
-    patientId: str  # noqa: N815
+    userId: str = ""
+    patientId: str
 
 
 class Authorization(_Lenient):
@@ -71,10 +71,10 @@ class Call(_Lenient):
     """A request of the hook patient-view."""
 
     hook: Literal["patient-view"]
-    hookInstance: uuid.UUID  # noqa: N815
+    hookInstance: uuid.UUID
     context: Context
-    fhirServer: str = ""  # noqa: N815
-    fhirAuthorization: Authorization | None = None  # noqa: N815
+    fhirServer: str = ""
+    fhirAuthorization: Authorization | None = None
     prefetch: dict[str, Resource | None] = Field(default_factory=dict)
 
 
@@ -88,7 +88,7 @@ class OverrideReason(_Lenient):
     """Why a card was dismissed."""
 
     reason: Coding | None = None
-    userComment: str = ""  # noqa: N815
+    userComment: str = ""
 
 
 class Entry(_Lenient):
@@ -96,8 +96,8 @@ class Entry(_Lenient):
 
     card: uuid.UUID
     outcome: Literal["accepted", "overridden"]
-    overrideReason: OverrideReason | None = None  # noqa: N815
-    outcomeTimestamp: datetime  # noqa: N815
+    overrideReason: OverrideReason | None = None
+    outcomeTimestamp: datetime
 
 
 class Feedback(_Lenient):
