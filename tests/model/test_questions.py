@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """What was known and what came of it, against a slow twin."""
+=======
+from dataclasses import replace
+>>>>>>> model
 
 import numpy as np
 import polars as pl
@@ -90,3 +94,10 @@ def test_a_prompt_for_somebody_without_events_is_refused(tokens: Tokens) -> None
     )
     with pytest.raises(InputError, match="subject_id"):
         ask_prompts(tokens, prompt)
+
+
+def test_many_long_records_are_sampled_evenly(tokens: Tokens) -> None:
+    """The microseconds of some thousand lives together do not fit in 64 bits."""
+    far = replace(tokens, end=np.full(tokens.num_subjects, 2**61), window=np.full(tokens.num_subjects, 2**61))
+    questions = sample_questions(far, 8, np.random.default_rng(4))
+    assert len(questions) == pytest.approx(8 * tokens.num_subjects, rel=0.1)

@@ -84,7 +84,9 @@ def sample_questions(tokens: Tokens, per_subject: float, rng: np.random.Generato
     total = per_subject * tokens.num_subjects / 2
 
     def owners(share: NDArray[np.int64]) -> NDArray[np.int64]:
-        number = np.floor(total * share / max(share.sum(), 1) + rng.random(len(share))).astype(np.int64)
+        # Microseconds of a few thousand lives together overflow 64 bits; as floats they do not.
+        parts = share / max(float(share.sum(dtype=np.float64)), 1.0)
+        number = np.floor(total * parts + rng.random(len(share))).astype(np.int64)
         return np.repeat(np.arange(len(share)), number * (share > 0))
 
     by_time, by_event = owners(span), owners(room)
