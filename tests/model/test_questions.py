@@ -1,8 +1,6 @@
-<<<<<<< HEAD
 """What was known and what came of it, against a slow twin."""
-=======
+
 from dataclasses import replace
->>>>>>> model
 
 import numpy as np
 import polars as pl
