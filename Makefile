@@ -11,7 +11,7 @@ demo: .venv/ready  ## the main job, end to end, on a simulated hospital
 	$(BIN)/python examples/demo/run.py --lives $(LIVES) $(if $(filter 0,$(SERVE)),--no-serve,)
 
 test: .venv/ready lint  ## everything that proves it
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest
 
 lint: .venv/ready
 	$(BIN)/ruff check .

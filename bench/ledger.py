@@ -1,20 +1,19 @@
-"""Appends to the ledger: many in one commit, and one at a time at a clinic's pace on a disk as slow as you say.
-
-python -m bench ledger [--quick] [--fsync-ms 4]
-"""
+"""Appends to the ledger: many in one commit, and one at a time at a clinic's pace on a disk whose fsyncs are slow."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import hashlib
-import json
 import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import Log, open_log
@@ -22,6 +21,7 @@ from lifechart.ledger.statement import Statement, Subject
 from lifechart.ledger.verify import verify
 
 RATE = 20.0
+FSYNC_SECONDS = 0.004
 
 
 def answer(number: int) -> Statement:
@@ -50,27 +50,31 @@ def paced(log: Log, count: int) -> list[float]:
     return seconds
 
 
-def slow_disk(milliseconds: float) -> None:
-    """Make every fsync of this process take that much longer."""
-    for name in ("fsync", "fdatasync"):
-        real = getattr(os, name)
+@contextlib.contextmanager
+def slow_disk() -> Iterator[None]:
+    """Make every fsync of this process take FSYNC_SECONDS longer."""
+    real = {name: getattr(os, name) for name in ("fsync", "fdatasync")}
 
-        def slower(descriptor: int, real: object = real) -> None:
-            time.sleep(milliseconds / 1000)
-            assert callable(real)
-            real(descriptor)
+    def slower(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def synced(descriptor: int) -> None:
+            time.sleep(FSYNC_SECONDS)
+            sync(descriptor)
 
-        setattr(os, name, slower)
+        return synced
+
+    for name, sync in real.items():
+        setattr(os, name, slower(sync))
+    try:
+        yield
+    finally:
+        for name, sync in real.items():
+            setattr(os, name, sync)
 
 
-def main() -> None:
-    """Run the benchmark, print a table and one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the work")
-    parser.add_argument("--fsync-ms", type=float, default=4.0, help="added to each fsync in the paced part")
-    arguments = parser.parse_args()
-    scale = 10 if arguments.quick else 1
-    with tempfile.TemporaryDirectory() as home:
+def main(quick: bool) -> dict[str, float]:
+    """Append, verify, and append at a clinic's pace; print a table and return the figures."""
+    scale = 10 if quick else 1
+    with tempfile.TemporaryDirectory(prefix="lifechart-bench-") as home:
         settings = Settings(home=Path(home))
         log = open_log(settings)
         statements = [answer(number) for number in range(40_000 // scale)]
@@ -82,15 +86,17 @@ def main() -> None:
         begin = time.perf_counter()
         found = verify(settings.ledger, log.verifier).require()
         checked = found.size / (time.perf_counter() - begin)
-        slow_disk(arguments.fsync_ms)
-        p50, p99 = np.percentile(paced(log, 600 // scale), [50, 99]) * 1000
+        with slow_disk():
+            p50, p99 = np.percentile(paced(log, 600 // scale), [50, 99]) * 1000
         log.close()
-    print(f"append_many      {bulk:10,.0f} statements/s")
-    print(f"verify           {checked:10,.0f} statements/s")
-    print(f"append, {RATE:.0f}/s, fsync + {arguments.fsync_ms:g} ms: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+    table = Table(
+        title=f"Ledger; paced: {RATE:.0f} appends/s, each fsync {FSYNC_SECONDS * 1000:.0f} ms longer than it is"
+    )
+    for column in ("", "statements/s", "p50 ms", "p99 ms"):
+        table.add_column(column, justify="right")
+    table.add_row("append_many, 1,000 at a time", f"{bulk:,.0f}", "", "")
+    table.add_row("verify", f"{checked:,.0f}", "", "")
+    table.add_row("append, paced", f"{RATE:.0f}", f"{p50:.2f}", f"{p99:.2f}")
+    Console().print(table)
     metrics = {"append_many_per_s": bulk, "verify_per_s": checked, "append_p50_ms": p50, "append_p99_ms": p99}
-    print(json.dumps({"bench": "ledger", "metrics": {key: round(value, 3) for key, value in metrics.items()}}))
-
-
-if __name__ == "__main__":
-    main()
+    return {name: round(float(value), 3) for name, value in metrics.items()}

@@ -13,7 +13,6 @@ from lifechart.core.errors import InputError
 from lifechart.core.report import Report
 from lifechart.core.settings import Settings
 from lifechart.evaluate import examine as module
-from lifechart.evaluate import headline
 from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.examine import examine, protocol_digest
 from lifechart.evaluate.headline import ALL_OUTCOMES, RECORD
@@ -40,8 +39,9 @@ def examined(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     log = open_log(Settings(home=folder / "home"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "load_oracles", lambda truth, key, horizons: [LastValue(RECORD, horizons=horizons)])
-        patch.setattr(headline, "MIN_EVENTS", 20)
-        report = examine(dataset, LastValue(), folder / "out", log=log, truth=folder, key=b"k", bootstrap=60)
+        report = examine(
+            dataset, LastValue(), folder / "out", log=log, truth=folder, key=b"k", bootstrap=60, min_events=20
+        )
     return folder / "out", report, log
 
 
@@ -180,13 +180,14 @@ def test_a_truth_needs_the_key(dataset: Path, tmp_path: Path, log: Log) -> None:
 
 def test_the_protocol_digest_names_all_that_matters() -> None:
     task = default_task()
-    base = protocol_digest(task, None, 200, 0)
-    assert base == protocol_digest(task, None, 200, 0)
+    base = protocol_digest(task, None, 200, 20, 0)
+    assert base == protocol_digest(task, None, 200, 20, 0)
     younger = task.model_copy(update={"population": task.population.model_copy(update={"min_age": 16})})
     others = {
-        protocol_digest(younger, None, 200, 0),
-        protocol_digest(task, 5, 200, 0),
-        protocol_digest(task, None, 100, 0),
-        protocol_digest(task, None, 200, 1),
+        protocol_digest(younger, None, 200, 20, 0),
+        protocol_digest(task, 5, 200, 20, 0),
+        protocol_digest(task, None, 100, 20, 0),
+        protocol_digest(task, None, 200, 30, 0),
+        protocol_digest(task, None, 200, 20, 1),
     }
-    assert len(others | {base}) == 5
+    assert len(others | {base}) == 6

@@ -44,8 +44,12 @@ def test_rare_and_unpredictable_outcomes_stay_out() -> None:
         "enters": outcome(0.8, 0.7, 0.9),
         "rare": outcome(0.8, 0.7, 0.9, events=MIN_EVENTS - 1),
         "unpredictable": outcome(0.5, 0.5, 0.55),
+        "perhaps unpredictable": outcome(0.6, 0.6, 0.65, spread=0.08),
     }
+    estimates["unknown to the oracle"] = Outcome(1000, 100, {"net": estimate(0.8), TREES: estimate(0.7)})
     assert entering(estimates) == ["enters"]
+    means = [m for m in rows(estimates, 365) if m.outcome == ALL_OUTCOMES and m.forecaster == "net"]
+    assert {m.name for m in means} == {"reachable_share", "auroc_gain", "mean_auroc"}
     assert [m.name for m in rows({"rare": estimates["rare"]}, 365)] == ["auroc_gain"]
 
 

@@ -15,6 +15,7 @@ from lifechart.evaluate import oracle as module
 from lifechart.evaluate.headline import LATENT, RECORD
 from lifechart.evaluate.oracle import load_oracles
 
+Floats = NDArray[np.float64]
 KEY = b"k" * 32
 PATIENTS = pl.Series("patient_id", ["pat-a", "pat-b", "pat-c"])
 
@@ -26,11 +27,15 @@ class Asked:
         self.outcomes = {"SNOMED//44054006": "type_2_diabetes", "MEDS_DEATH": "death"}
         self.prompts = pl.DataFrame()
 
-    def record_risks(self, prompts: pl.DataFrame, keys: list[str], horizons: list[int]) -> NDArray[np.float64]:
+    def record_risks(
+        self, prompts: pl.DataFrame, keys: list[str], horizons: list[int], **_: int
+    ) -> NDArray[np.float64]:
         self.prompts = prompts
         return np.full((prompts.height, len(keys), len(horizons)), 0.25)
 
-    def latent_risks(self, prompts: pl.DataFrame, keys: list[str], horizons: list[int]) -> NDArray[np.float64]:
+    def latent_risks(
+        self, prompts: pl.DataFrame, keys: list[str], horizons: list[int], **_: int
+    ) -> NDArray[np.float64]:
         return np.full((prompts.height, len(keys), len(horizons)), 0.75)
 
 
@@ -54,7 +59,7 @@ def test_prompts_reach_the_right_life_at_the_true_time(asked: Asked, tmp_path: P
             "prediction_time": [time + shifts[life] for time, life in zip(true_times, lives, strict=True)],
         }
     )
-    record, latent = load_oracles(tmp_path, KEY, (365,))
+    record, latent = load_oracles(tmp_path, KEY, (365,), (RECORD, LATENT))
     assert (record.name, latent.name) == (RECORD, LATENT)
     table = record.risks(pl.DataFrame(), prompts)
     assert table.shape == (4, 2, 1)
@@ -68,6 +73,6 @@ def test_another_key_leads_nowhere(asked: Asked, tmp_path: Path) -> None:
     prompts = pl.DataFrame(
         {"subject_id": subject_ids(KEY, PATIENTS), "prediction_time": [datetime(2020, 1, 1) + timedelta(1)] * 3}
     )
-    record, _ = load_oracles(tmp_path, b"x" * 32, (365,))
+    (record,) = load_oracles(tmp_path, b"x" * 32, (365,))
     with pytest.raises(InputError, match="3 unknown subjects"):
         record.risks(pl.DataFrame(), prompts)

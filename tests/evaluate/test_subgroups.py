@@ -22,7 +22,7 @@ def test_every_age_has_its_band(age: float) -> None:
 def test_members_of_each_group() -> None:
     events = events_of(30)
     prompts = draw_prompts(events, default_task(), seed=0)
-    groups = subgroups(events, History(events), prompts)
+    groups = subgroups(events, History(events), prompts, {})
     subject = prompts["subject_id"].to_numpy()
     np.testing.assert_array_equal(groups["sex=female"], subject % 2 == 0)
     np.testing.assert_array_equal(groups["race=black"], subject % 3 == 0)
@@ -36,4 +36,12 @@ def test_dated_facts_are_no_attribute() -> None:
     dated = events.with_columns(
         time=pl.when(pl.col("code").str.starts_with("RACE")).then(pl.col("time").max()).otherwise("time")
     )
-    assert not [name for name in subgroups(dated, History(dated), prompts) if name.startswith("race=")]
+    assert not [name for name in subgroups(dated, History(dated), prompts, {}) if name.startswith("race=")]
+
+
+def test_numbers_are_told_by_their_names() -> None:
+    events = events_of(10).with_columns(pl.col("code").replace("RACE//white", "RACE//2106-3"))
+    prompts = draw_prompts(events, default_task(), seed=0)
+    named = subgroups(events, History(events), prompts, {"RACE//2106-3": "White", "GENDER//male": "Male"})
+    assert {"race=White", "sex=male"} <= set(named)
+    assert "race=2106-3" in subgroups(events, History(events), prompts, {})

@@ -45,6 +45,8 @@ def slow_label(events: pl.DataFrame, prompts: pl.DataFrame, outcomes: list[str],
     """The definition, one prompt, outcome and horizon at a time."""
     shape = (prompts.height, len(outcomes), len(horizons))
     occurred, known, recorded = np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape[:2], bool)
+    occurrence = np.full(shape[:2], -1)
+    ordered = events.sort("subject_id", "time", maintain_order=True, nulls_last=False)
     for p, (subject, asked) in enumerate(prompts.iter_rows()):
         mine = [(time, code) for owner, time, code in events.iter_rows() if owner == subject]
         dated = [(time, code) for time, code in mine if time is not None]
@@ -54,6 +56,12 @@ def slow_label(events: pl.DataFrame, prompts: pl.DataFrame, outcomes: list[str],
         last = max((time for time, _ in dated), default=None)
         for o, outcome in enumerate(outcomes):
             recorded[p, o] = any(code == outcome and (time is None or time <= asked) for time, code in mine)
+            after = (
+                row
+                for row, (owner, time, code) in enumerate(ordered.iter_rows())
+                if owner == subject and code == outcome and time is not None and time > asked
+            )
+            occurrence[p, o] = next(after, -1)
             for h, horizon in enumerate(horizons):
                 until = asked + timedelta(days=horizon)
                 occurred[p, o, h] = any(code == outcome and asked < time <= until for time, code in dated)
@@ -62,7 +70,7 @@ def slow_label(events: pl.DataFrame, prompts: pl.DataFrame, outcomes: list[str],
                 else:
                     dead = death is not None and death <= until
                     known[p, o, h] = (last is not None and last >= until) or dead or occurred[p, o, h]
-    return Labels(occurred, known, recorded)
+    return Labels(occurred, known, recorded, occurrence)
 
 
 days = st.floats(0, 60, allow_nan=False).map(lambda day: round(day * 4) / 4)
@@ -81,6 +89,7 @@ def test_labels_equal_the_slow_twin(rows: list, asked: list) -> None:
     np.testing.assert_array_equal(fast.occurred, slow.occurred)
     np.testing.assert_array_equal(fast.known, slow.known)
     np.testing.assert_array_equal(fast.recorded, slow.recorded)
+    np.testing.assert_array_equal(fast.occurrence, slow.occurrence)
 
 
 def one(rows: list, day: float, outcome: str = "A//1", horizon: int = 30) -> tuple[bool, bool, bool]:
@@ -129,6 +138,8 @@ def test_prompts_keep_the_protocol() -> None:
     )
     with_day = prompts.with_columns(day=pl.col("prediction_time").dt.truncate("1d"))
     assert with_day.join(same_day, on=["subject_id", "day"], how="anti").is_empty()
+    spread = prompts.group_by("subject_id").agg(pl.col("prediction_time").diff().min())["prediction_time"].min()
+    assert spread > timedelta(0)
     assert (with_day["prediction_time"] - with_day["day"]).unique().to_list() == [timedelta(days=1, microseconds=-1)]
 
 

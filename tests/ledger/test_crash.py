@@ -72,7 +72,8 @@ def killed_before_write(folder: Path, deadline: int, part: bool) -> bool:
 
         setattr(holder, name, wrapper)
 
-    for name in ("write", "fsync", "fdatasync", "ftruncate", "mkdir"):
+    # A kill loses nothing that was written, so dying before an fsync is dying after the write before it.
+    for name in ("write", "ftruncate", "mkdir"):
         deadly(os, name)
     for name in ("write_bytes", "replace", "unlink"):
         deadly(pathlib.Path, name)
@@ -105,7 +106,7 @@ def test_a_kill_between_any_two_writes_loses_nothing_acknowledged(tmp_path: Path
         if lived:
             break
         deaths += 1
-    assert deaths > (15 if part else 50), "the scenario writes more often than this"
+    assert deaths > (15 if part else 35), "the scenario writes more often than this"
 
 
 def test_a_journal_cut_at_any_byte_opens_and_verifies(tmp_path: Path) -> None:
@@ -235,6 +236,24 @@ def test_processes_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     numbers = [entry.statement.predicate["number"] for entry in log.entries()]
     assert sorted(numbers) == sorted(worker * 1000 + number for worker in range(3) for number in range(150))
     assert verify(settings.ledger, log.verifier).require().size == 450
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_an_open_log_notices_that_its_checkpoint_was_taken_back(tmp_path: Path, restored: bool) -> None:
+    log = open_test_log(tmp_path)
+    log.append(statement(0))
+    earlier = log.checkpoint()
+    log.append_many([statement(number) for number in range(1, 300)])
+    log.publish()
+    log.append(statement(300))
+    log.close()
+    if restored:
+        (tmp_path / "checkpoint").write_text(earlier)
+    else:
+        (tmp_path / "checkpoint").unlink()
+    log.append(statement(301))
+    with pytest.raises(IntegrityError, match="taken back from 301 entries"):
+        log.publish()
 
 
 def test_an_open_log_notices_that_history_was_taken_back(tmp_path: Path) -> None:

@@ -140,6 +140,11 @@ def test_keys_are_private_and_made_once(tmp_path: Path) -> None:
     assert Signer.open(path, "lifechart/test").public.id == signer.public.id
     assert PublicKey.load(path.with_suffix(".pub")).id == signer.public.id
     assert sorted(os.listdir(path.parent)) == ["ledger.pem", "ledger.pub"]
+    assert Signer.open(path, "another/name").public.name == "lifechart/test", "a key keeps its name"
+    path.with_suffix(".pub").write_text(str(Signer.generate("lifechart/test").public))
+    with pytest.raises(InputError, match="the public half of"):
+        Signer.open(path, "lifechart/test")
+    path.with_suffix(".pub").write_text(str(signer.public))
     path.chmod(0o644)
     with pytest.raises(InputError, match="chmod 600"):
         Signer.open(path, "lifechart/test")

@@ -1,3 +1,5 @@
+"""The decoder: packing changes nothing, nothing looks ahead, and time enters as intervals alone."""
+
 import pytest
 import torch
 

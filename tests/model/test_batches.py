@@ -1,3 +1,5 @@
+"""Packing records into rows: every token once, no row over its length."""
+
 import numpy as np
 import torch
 from hypothesis import given

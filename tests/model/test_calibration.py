@@ -1,3 +1,5 @@
+"""Recalibration and intervals recover what was planted."""
+
 import numpy as np
 import pytest
 

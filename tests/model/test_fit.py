@@ -1,3 +1,5 @@
+"""The loop learns, and a killed run ends with the weights of an unbroken one."""
+
 from dataclasses import replace
 from pathlib import Path
 

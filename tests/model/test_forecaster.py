@@ -1,3 +1,5 @@
+"""The forecaster keeps the contract of core.forecast: bulk and bedside agree, drivers are exact."""
+
 from datetime import datetime, timedelta
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Hazards, their likelihood under censoring, and competing death, against slow twins."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""What was known and what came of it, against a slow twin."""
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Events to arrays: a shifted life has the same tokens, and a chart alone those that it has in bulk."""
+
 from dataclasses import fields
 from datetime import datetime, timedelta
 

@@ -1,3 +1,5 @@
+"""From a data set to a model folder and a statement, by seed."""
+
 from dataclasses import replace
 from pathlib import Path
 

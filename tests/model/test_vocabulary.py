@@ -1,3 +1,5 @@
+"""What can be read: codes held by enough people, the rest through their ancestors."""
+
 from pathlib import Path
 
 import numpy as np

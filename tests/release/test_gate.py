@@ -48,6 +48,7 @@ def test_a_good_report_passes_and_releases_its_pairs() -> None:
     assert verdict.left_out == ()
     names = {criterion.name for criterion in load(default_path("risk")).criteria}
     assert {check.criterion for check in verdict.checks} == names, "every criterion is listed"
+    assert ("enough events", "value >= 20", "2", "0") in verdict.table()
 
 
 WORSE = [

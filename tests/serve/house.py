@@ -1,13 +1,17 @@
 """A house to test in: a real store, ledger and app, with the toy EHR, a toy shelf and the toy forecaster."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import httpx
+import pytest
 import uvicorn
 from fastapi import FastAPI
 
@@ -16,9 +20,9 @@ from lifechart.core.durable import file_digest
 from lifechart.core.settings import Settings
 from lifechart.ledger.statement import Statement, Subject
 from lifechart.serve.access import add_account, add_client
-from lifechart.serve.app import create_app, open_house
+from lifechart.serve.app import create_app, open_house, server_config
 from lifechart.serve.bedside import House
-from lifechart.serve.predict import Predictor
+from lifechart.serve.predict import Desk, Predictor
 from lifechart.serve.records import Ehr
 from tests.care.toy import DIGEST, ToyForecaster, report
 from tests.serve.toy_ehr import BASE, ToyEhr
@@ -97,12 +101,12 @@ def hospital(folder: Path) -> Iterator[Hospital]:
     """Open a house in `folder` with a clinician, a steward and a client system."""
     settings = Settings(home=folder / "home", institution="Riverbend Hospital", fhir_url=BASE)
     ehr, forecaster = ToyEhr(), ToyForecaster()
+    # Threads in the place of processes, so that a test can turn the forecaster; test_predict has the processes.
+    hire = partial(ThreadPoolExecutor, 1)
 
     def opener(settings: Settings) -> House:
-        house = open_house(settings)
-        house.predictor.close()
-        predictor = Predictor(house.shelf, lambda path: forecaster)
-        return replace(house, predictor=predictor, ehr=Ehr(settings, ehr))
+        house = open_house(settings, lambda shelf: Predictor(shelf, hire, Desk(shelf, lambda path: forecaster).answer))
+        return replace(house, ehr=Ehr(settings, ehr))
 
     app = create_app(settings, opener)
     with serving(app) as address, httpx.Client(base_url=address, follow_redirects=True, timeout=30) as client:
@@ -116,10 +120,22 @@ def hospital(folder: Path) -> Iterator[Hospital]:
         yield held
 
 
+def make_readonly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file of the ledger be opened for writing, for root either, whom a file's mode does not stop."""
+    real = os.open
+
+    def refuse(path: object, flags: int, *rest: object, **more: object) -> int:
+        if "ledger" in str(path) and flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError("read-only")
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr("os.open", refuse)
+
+
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve `app` on a free port, in a thread; yield its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, access_log=False, log_level="error"))
+    server = uvicorn.Server(server_config(app, "127.0.0.1", 0))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

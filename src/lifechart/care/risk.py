@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ DECLARATION = Declaration(
     ),
     evidence_tasks=("new-onset",),
     limits=(
-        "A risk is what happened to patients with similar charts. It names no cause: treating a driver may not lower it.",
+        "A risk is what happened to patients with like charts. It names no cause: treating a driver may not lower it.",
         "A low risk does not rule anything out: symptoms come before forecasts.",
         "What is not in the chart is not known to the model.",
     ),
@@ -82,11 +83,8 @@ class RiskCapability:
             raise IntegrityError("report: examined another model than the one released with it")
         flags = tuple(_flag_claim(each, grounds.names) for each in red_flags.raised(timeline, as_of))
         disposition, reason, forecast = _judge(timeline, as_of, grounds)
-        limits = DECLARATION.limits
-        claims: tuple[Claim, ...] = ()
-        if forecast is not None:
-            claims = tuple(_risk_claims(timeline, as_of, grounds, forecast))
-            limits += tuple(_cautions(timeline, as_of, forecast))
+        limits = (*DECLARATION.limits, *_cautions(timeline, as_of, forecast))
+        claims = tuple(_risk_claims(timeline, as_of, grounds, forecast)) if forecast is not None else ()
         if flags:
             first = "; ".join(claim.text for claim in flags)
             disposition, reason = Disposition.ESCALATED, f"{first}.{' ' + reason if reason else ''}"
@@ -119,17 +117,17 @@ def _judge(timeline: Timeline, as_of: datetime, grounds: Grounds) -> tuple[Dispo
     forecast = grounds.forecaster.forecast(timeline, as_of)
     if forecast.novelty > policy()["abstain_novelty"]:
         reason = (
-            f"This chart is more unusual than {_percent(forecast.novelty)} of those that the model learned from, "
+            f"This chart is more unusual than {_share(forecast.novelty)} of those that the model learned from, "
             "so its forecast cannot be relied on here."
         )
         return Disposition.ABSTAINED, reason, None
     return Disposition.ANSWERED, "", forecast
 
 
-def _cautions(timeline: Timeline, as_of: datetime, forecast: Forecast) -> Iterator[str]:
-    if forecast.novelty > policy()["caution_novelty"]:
+def _cautions(timeline: Timeline, as_of: datetime, forecast: Forecast | None) -> Iterator[str]:
+    if forecast is not None and forecast.novelty > policy()["caution_novelty"]:
         yield (
-            f"This chart is more unusual than {_percent(forecast.novelty)} of those that the model learned from: "
+            f"This chart is more unusual than {_share(forecast.novelty)} of those that the model learned from: "
             "trust these figures less than their intervals say."
         )
     end = timeline.end
@@ -141,9 +139,13 @@ def _risk_claims(timeline: Timeline, as_of: datetime, grounds: Grounds, forecast
     age, sex = timeline.age_at(as_of), sex_of(timeline)
     assert age is not None
     assert sex is not None
-    for ranked in _rank(grounds, forecast, age, sex)[: policy()["shown_outcomes"]]:
+    shown = _rank(grounds, forecast, age, sex)[: policy()["shown_outcomes"]]
+    # The same few events drive most risks at most horizons, so each is read from the chart once.
+    positions = {driver.position for ranked in shown for risk, _ in ranked.risks for driver in risk.drivers}
+    items = {position: timeline.events.row(position, named=True) for position in positions}
+    for ranked in shown:
         for risk, comparison in ranked.risks:
-            yield _risk_claim(timeline, grounds, risk, comparison)
+            yield _risk_claim(items, grounds, risk, comparison)
 
 
 def _rank(grounds: Grounds, forecast: Forecast, age: float, sex: str) -> list[_Ranked]:
@@ -169,21 +171,20 @@ def _rank(grounds: Grounds, forecast: Forecast, age: float, sex: str) -> list[_R
     return sorted(ranked, key=lambda each: -each.excess)
 
 
-def _risk_claim(timeline: Timeline, grounds: Grounds, risk: Risk, comparison: Comparison) -> Claim:
+def _risk_claim(items: dict[int, dict[str, Any]], grounds: Grounds, risk: Risk, comparison: Comparison) -> Claim:
     name = grounds.report.outcome_names.get(risk.outcome, risk.outcome)
     text = (
         f"{name} {horizon_in_words(risk.horizon_days)}: {_percent(risk.probability)} "
         f"({_percent(risk.interval.low)} to {_percent(risk.interval.high)}); "
         f"{_percent(comparison.usual)} is usual for {comparison.people}"
     )
-    evidence = [_driver_evidence(timeline, driver, grounds.names) for driver in risk.drivers]
+    evidence = [_driver_evidence(items[driver.position], driver, grounds.names) for driver in risk.drivers]
     evidence.append(Evidence(EvidenceKind.MODEL, grounds.forecaster.digest, f"Model {grounds.forecaster.name}"))
     evidence.append(_report_evidence(grounds, comparison))
     return Claim(text, tuple(evidence), risk.probability, risk.interval, risk.outcome, risk.horizon_days)
 
 
-def _driver_evidence(timeline: Timeline, driver: Driver, names: dict[str, str]) -> Evidence:
-    row = timeline.events.row(driver.position, named=True)
+def _driver_evidence(row: dict[str, Any], driver: Driver, names: dict[str, str]) -> Evidence:
     label = names.get(driver.code, driver.code)
     if row["numeric_value"] is not None:
         label += f" {row['numeric_value']:.4g} {row['unit'] or ''}".rstrip()
@@ -229,3 +230,8 @@ def _percent(probability: float) -> str:
     if 0 < percent < 0.1:
         return "under 0.1%"
     return f"{percent:.1f}%" if percent < 10 else f"{percent:.0f}%"
+
+
+def _share(novelty: float) -> str:
+    # Rounded down, since "more unusual than 100%" would be more than is known.
+    return f"{math.floor(1000 * min(novelty, 0.999)) / 10:g}%"

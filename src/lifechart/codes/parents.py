@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lifechart.codes.systems import split
+from lifechart.codes.systems import URIS, split
 
 ANY = "*"
 """`SYSTEM//*` stands for any code of a system: the last parent of all."""
@@ -13,6 +13,7 @@ _ATC_LENGTHS = (5, 4, 3, 1)
 def parent(code: str) -> str | None:
     """Return the next wider code, or None at the top.
 
+    A question's answer (`LOINC//72166-2//SNOMED//266919005`) widens to the question.
     ICD-10-CM loses its last character down to the three-character category; ATC steps up its levels; every other
     system has one parent, `SYSTEM//*`. Codes without a system (MEDS_BIRTH) have none.
 
@@ -20,12 +21,17 @@ def parent(code: str) -> str | None:
     'ICD10CM//E11.6'
     >>> parent("ICD10CM//E11.6")
     'ICD10CM//E11'
+    >>> parent("LOINC//72166-2//SNOMED//266919005")
+    'LOINC//72166-2'
     >>> parent("SNOMED//44054006")
     'SNOMED//*'
     """
     system, local = split(code)
     if not system or local == ANY:
         return None
+    question, mark, _ = local.partition("//")
+    if mark and system in URIS:
+        return f"{system}//{question}"
     if system in ("ICD10CM", "ICD10", "ICD9CM") and len(local) > 3:
         return f"{system}//{local[:-1].rstrip('.')}"
     if system == "ATC":

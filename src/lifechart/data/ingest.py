@@ -91,7 +91,7 @@ def ingest(
         run("Reading", spill, ((reader, unit, number, plan) for number, unit in enumerate(units)))
         notes = [Spill.load(plan.spill_file(number).with_suffix(".json")) for number in range(len(units))]
         end = as_of or _end(reader.record_end(path, option), notes)
-        _save_linked(notes, plan.linked_file)
+        _gather(plan, notes)
         buckets = range(plan.buckets)
         run("Ordering", settle_bucket, ((plan, bucket, len(units), units[0].anchor, end) for bucket in buckets))
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
@@ -153,12 +153,21 @@ def _end(stated: str | None, notes: list[Spill]) -> datetime:
         raise InputError("transactionTime", last, "a date and time") from error
 
 
-def _save_linked(notes: list[Spill], file: Path) -> None:
+def _gather(plan: Plan, notes: list[Spill]) -> None:
+    """Bring together what the units know of linked resources and of subjects."""
     linked = {link: supplied for note in notes for link, supplied in note.linked.items()}
     rows = [(link, code, name) for link, (code, name) in sorted(linked.items())]
     schema = {"link": pl.UInt64, "supplied": pl.String, "supplied_name": pl.String}
-    with durable.replacing(file) as aside:
-        pl.DataFrame(rows, schema=schema, orient="row").write_ipc(aside)
+    subjects = pl.read_ipc(plan.spill_file(0).with_suffix(".subjects"))
+    for number in range(1, len(notes)):
+        more = pl.read_ipc(plan.spill_file(number).with_suffix(".subjects"))
+        subjects = pl.concat([subjects, more]).unique("subject_id")
+    for frame, file in (
+        (pl.DataFrame(rows, schema=schema, orient="row"), plan.linked_file),
+        (subjects, plan.subjects_file),
+    ):
+        with durable.replacing(file) as aside:
+            frame.write_ipc(aside)
 
 
 def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill], rules: Rules) -> Account:
@@ -176,7 +185,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     counts, reasons = balance(notes, left_out)
     durable.write_bytes(plan.dataset / "quarantine.ndjson", quarantine_lines(units, files, notes, left_out))
     shutil.copyfile(plan.work / "inputs.json", plan.dataset / "inputs.json")
-    dropped: Counter[str] = Counter()
+    dropped = Counter({"text held back": sum(note.texts_held_back for note in notes)})
     for file in found:
         for suffix in (".json", ".held_back"):
             dropped.update(orjson.loads(file.with_suffix(suffix).read_bytes()))
@@ -187,7 +196,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
         quarantined=of_pairs(reasons),
         events=int(codes.get_column("num_events").sum()),
         subjects=splits.height,
-        dropped=dict(sorted(dropped.items())),
+        dropped=dict(sorted((+dropped).items())),
         codes_backed_off=backed_off[False],
         codes_withheld=backed_off[True],
         bytes=sum(file.stat().st_size for file in files),
@@ -203,7 +212,8 @@ def _hand_over(plan: Plan, out: Path, account: Account, parameters: dict[str, An
     inputs = orjson.loads((plan.work / "inputs.json").read_bytes())
     predicate = {
         "code": f"lifechart {lifechart.__version__}",
-        "parameters": {name: str(value) for name, value in parameters.items()},
+        "parameters": {name: str(value) for name, value in parameters.items()}
+        | {"option": Path(parameters["option"]).name},
         "inputs": {"files": account.files, "bytes": account.bytes, "digest": durable.digest_of(inputs)},
         "account": account.to_json(),
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from lifechart.codes import parents
 from lifechart.core import durable
 from lifechart.data import shards
 from lifechart.data.deidentify import structured
@@ -46,7 +47,6 @@ def apply(events: pl.DataFrame, rules: Rules) -> tuple[pl.DataFrame, Counter[str
         (pl.col("rare") & pl.col("wider").is_null()).sum().alias("code withheld"),
         number.sum().alias("number held back"),
         strange.sum().alias("unit held back"),
-        (pl.col("kind") == "note").sum().alias("note text held back"),
     )
     empty = pl.col("rare")
     allowed = joined.with_columns(
@@ -100,5 +100,5 @@ def _description(code: str, descriptions: Mapping[str, str]) -> str | None:
 
 
 def _parents(code: str) -> list[str] | None:
-    parent = structured.parent_of(code)
+    parent = parents.parent(code)
     return [parent] if parent else None

@@ -16,10 +16,10 @@ import polars as pl
 import pyarrow.ipc as ipc
 
 from lifechart.core import durable
-from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
+from lifechart.core.timeline import BIRTH, RECORD_END
 from lifechart.data import tally
 from lifechart.data.deidentify import dates
-from lifechart.data.sources import AFTER_END, DUPLICATE, LINKED, OLDER_VERSION, order
+from lifechart.data.sources import AFTER_END, DUPLICATE, HELD_BACK, LINKED, OLDER_VERSION, order
 from lifechart.data.spill import Plan
 
 EVENTS: dict[str, Any] = {
@@ -53,16 +53,15 @@ class Settled:
 
 def read_bucket(plan: Plan, bucket: int, units: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return a bucket's rows (columns SPILLED and `number`, the unit), and (subject_id, offset, curtailment)."""
-    frames, people = [], []
+    frames = []
     for number in range(units):
         file = plan.spill_file(number)
         with ipc.open_file(str(file)) as reader:
             frame = pl.from_arrow(reader.get_batch(bucket))
         assert isinstance(frame, pl.DataFrame)
         frames.append(frame.with_columns(number=pl.lit(number, pl.Int32)))
-        keyed = pl.read_ipc(file.with_suffix(".subjects"))
-        people.append(keyed.filter(pl.col("subject_id") % plan.buckets == bucket))
-    return pl.concat(frames), pl.concat(people).unique("subject_id")
+    subjects = pl.read_ipc(plan.subjects_file).filter(pl.col("subject_id") % plan.buckets == bucket)
+    return pl.concat(frames), subjects
 
 
 def settle_bucket(plan: Plan, bucket: int, units: int, anchor: str, end: datetime) -> None:
@@ -129,15 +128,15 @@ def _newest(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     named = rows.filter(pl.col("resource").is_not_null()).unique(_RESOURCE, maintain_order=True)
     if not named.get_column("resource").is_duplicated().any():
         return rows, rows.clear().with_columns(outcome=pl.lit(None, pl.String)).select(columns)
-    order = ["updated", "revision"]
-    ranked = named.select(*_RESOURCE, "resource", *order).sort(
-        *order, *_RESOURCE, descending=[True, True, False, False], nulls_last=True
+    version = ["updated", "revision"]
+    ranked = named.select(*_RESOURCE, "resource", *version).sort(
+        *version, *_RESOURCE, descending=[True, True, False, False], nulls_last=True
     )
     first = ranked.unique("resource", keep="first", maintain_order=True)
     others = ranked.join(first.select(_RESOURCE), on=_RESOURCE, how="anti").join(
         first.select("resource", newest_updated="updated", newest_revision="revision"), on="resource"
     )
-    equal = pl.col("updated").eq_missing("newest_updated") & pl.col("revision").eq_missing("newest_revision")
+    equal = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"newest_{name}")) for name in version)
     verdicts = others.select(
         *_RESOURCE, outcome=pl.when(equal).then(pl.lit(DUPLICATE)).otherwise(pl.lit(OLDER_VERSION))
     )
@@ -176,6 +175,8 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
     return (
         pl.when(~present)
         .then(pl.lit("patient absent"))
+        .when(pl.col("kind") == "note")
+        .then(pl.lit(HELD_BACK))
         .when(pl.col("code").str.ends_with(LINKED))
         .then(pl.lit("medication absent"))
         .when(undated)
@@ -188,16 +189,18 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
 
 
 def _record_ends(events: pl.DataFrame) -> pl.DataFrame:
-    """Return each subject's RECORD_END: at the cut, or the last event of the dead; never past the age of 90."""
+    """Return each subject's RECORD_END: at the cut, of the dead too, and never past the age of 90.
+
+    Of the dead too: a window that is still open at the cut is unknown whoever it belongs to. Were the dead observed to
+    their death only, such windows would be known of them alone, and deaths be over-counted.
+    """
     last = pl.col("time").max()
     birth = pl.col("time").filter(pl.col("code") == BIRTH).first()
-    died = (pl.col("code") == DEATH).any()
-    ends = events.group_by("subject_id").agg(last=last, birth=birth, died=died, cut=pl.col("cut").first())
+    ends = events.group_by("subject_id").agg(last=last, birth=birth, cut=pl.col("cut").first())
     before_ninety = pl.max_horizontal("last", pl.col("birth") + _OPEN_END)
-    time = pl.when("died").then("last").otherwise(pl.min_horizontal("cut", before_ninety))
     return ends.select(
         "subject_id",
-        time=time,
+        time=pl.min_horizontal("cut", before_ninety),
         code=pl.lit(RECORD_END),
         numeric_value=pl.lit(None, pl.Float32),
         text_value=pl.lit(None, pl.String),

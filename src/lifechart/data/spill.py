@@ -19,7 +19,7 @@ import pyarrow.ipc as ipc
 
 from lifechart.core import durable
 from lifechart.data.deidentify import dates, structured
-from lifechart.data.sources import Batch, Fault, Source, Unit
+from lifechart.data.sources import Batch, Fault, Source, Unit, results
 
 SPILLED: dict[str, Any] = {
     "subject_id": pl.Int64,
@@ -65,6 +65,11 @@ class Plan:
         return self.work / "linked.arrow"
 
     @property
+    def subjects_file(self) -> Path:
+        """Subjects of all units: columns subject_id, offset, curtailment."""
+        return self.work / "subjects.arrow"
+
+    @property
     def dataset(self) -> Path:
         """The data set as it grows."""
         return self.work / "dataset"
@@ -86,6 +91,8 @@ class Spill:
     lines: int
     last: str
     """Newest time in it that is not after the run itself (ISO 8601, unshifted); empty if none."""
+    texts_held_back: int
+    """Results in words that the allow-list does not hold."""
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -119,9 +126,10 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
         return
     frames: list[pl.DataFrame] = []
     people: list[pl.DataFrame] = []
-    known = Spill(Counter(), Counter(), [], {}, [], 0, "")
+    known = Spill(Counter(), Counter(), [], {}, [], 0, "", 0)
     for batch in source.read(unit):
         rows, subjects = _protect(batch.rows, plan)
+        known.texts_held_back += rows["text_value"].null_count() - batch.rows["text_value"].null_count()
         frames.append(rows)
         people.append(subjects)
         _add(known, batch, plan)
@@ -162,7 +170,7 @@ def _protect(rows: pl.DataFrame, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame
         resource=_hashed(pl.col("type") + "/" + pl.col("resource")),
         link=_hashed(pl.col("link")),
         time=pl.col("time") + pl.col("offset"),
-        text_value=structured.allowed_text(pl.col("text_value")),
+        text_value=results.listed(pl.col("text_value")),
         code=structured.widen_zips(pl.col("code")),
     )
     return dated.select(list(SPILLED)), keyed.drop("patient")

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 import sklearn
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from lifechart.core import durable
 from lifechart.core.forecast import Forecast, Risk
@@ -75,8 +75,7 @@ class BoostedTrees:
         advance(0.3)
         wanted = list(itertools.product(range(len(outcomes)), range(len(horizons)), (False, True)))
         fitted: dict[Key, Boosted] = {}
-        # A thread a fit, each on one core: many small fits gain nothing from sharing their loops.
-        with ThreadPoolExecutor(os.cpu_count(), initializer=_on_one_core) as pool:
+        with _pool() as pool:
             results = pool.map(lambda which: boost(here.rowset(*which), ranks, there.rowset(*which), seed), wanted)
             for (number, step, recurrent), result in zip(wanted, results, strict=True):
                 fitted[outcomes[number], horizons[step], recurrent] = result
@@ -96,11 +95,16 @@ class BoostedTrees:
         """Return probabilities [P, O, H]; where the outcome stands in the record, those of its recurrence."""
         features, recorded = self._read(events, prompts)
         result = np.empty((prompts.height, len(self.outcomes), len(self.horizons)), np.float32)
-        for (outcome, horizon, recurrent), trees in self._fitted.items():
+
+        def fill(key: Key) -> None:
+            outcome, horizon, recurrent = key
             number = self.outcomes.index(outcome)
             rows = np.flatnonzero(recorded[:, number] == recurrent)
             if len(rows):
-                result[rows, number, self.horizons.index(horizon)] = trees.risks(features[rows])
+                result[rows, number, self.horizons.index(horizon)] = self._fitted[key].risks(features[rows])
+
+        with _pool() as pool:
+            list(pool.map(fill, self._fitted))
         return result
 
     def forecast(self, timeline: Timeline, as_of: datetime) -> Forecast:
@@ -176,5 +180,6 @@ class _Norm:
         return float(np.searchsorted(self.counts, outside) / max(len(self.counts), 1))
 
 
-def _on_one_core() -> None:
-    threadpool_limits(1, user_api="openmp")
+def _pool() -> ThreadPoolExecutor:
+    """Return threads that each work on one core: many small fits gain nothing from sharing their loops."""
+    return ThreadPoolExecutor(os.cpu_count(), initializer=lambda: threadpool_limits(1, user_api="openmp"))

@@ -22,7 +22,7 @@ Rows = NDArray[np.int64]
 
 NEGATIVES_PER_POSITIVE, MIN_NEGATIVES = 20, 6_000
 """Rows without the event are thinned to this many, and the forecast odds lowered by as much."""
-SCREENED = 250
+SCREENED = 160
 """Columns kept for each outcome, by rank correlation with it on the training rows."""
 MIN_EVENTS = 20
 """Below this many training events the training rate is the whole model."""
@@ -30,9 +30,10 @@ PARAMETERS = {
     "learning_rate": 0.05,
     "max_iter": 400,
     "max_leaf_nodes": 8,
-    "min_samples_leaf": 40,
-    "l2_regularization": 10.0,
+    "min_samples_leaf": 100,
+    "l2_regularization": 50.0,
     "max_features": 0.4,
+    "max_bins": 63,
     "n_iter_no_change": 20,
 }
 FIXED_ITERATIONS = 80

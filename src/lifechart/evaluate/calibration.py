@@ -31,7 +31,7 @@ def reliability(sample: Sample, weights: Floats) -> list[Point]:
     Equal numbers of *expected events* rather than of prompts put the points where the risk is, and keep every group
     at about ten events or more, so that no point tells of fewer people than a table may.
     """
-    num_groups = int(min(MAX_GROUPS, sample.num_events // EVENTS_A_GROUP))
+    num_groups = min(MAX_GROUPS, sample.num_events // EVENTS_A_GROUP)
     if num_groups == 0:
         return []
     order = np.argsort(sample.scores, kind="stable")

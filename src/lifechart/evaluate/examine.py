@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,18 @@ def examine(
     horizons: Sequence[int] | None = None,
     max_prompts: int | None = None,
     bootstrap: int = 200,
+    min_events: int = headline.MIN_EVENTS,
     seed: int = 0,
     progress: bool | None = None,
 ) -> Report:
     """Examine `forecaster` on the data set's held-out patients; write `out`/report.json and report.html; return it.
 
     `baselines`: train boosted trees on the same data and score them at the main horizon. `truth` and `key`: a simulated
-    hospital's truth/ folder and the de-identification key; its oracles are then scored too. `opponents`: others to
-    score beside it, such as a peer's model. `horizons`: days, default
-    those of the task that the forecaster offers. `max_prompts`: keep that many by lot. `bootstrap`: resamples of the
-    patients behind each interval. `progress`: None shows a bar on a terminal. Raises InputError where the forecaster
-    breaks its contract, looks ahead, or nothing can be asked.
+    hospital's truth/ folder and the de-identification key; its record oracle is then scored too. `opponents`: others to
+    score beside it, such as a peer's model. `horizons`: days, default those of the task that the forecaster offers.
+    `max_prompts`: keep that many by lot. `bootstrap`: resamples of the patients behind each interval. `min_events`:
+    occurrences with which an outcome enters the overall figures. `progress`: None shows a bar on a terminal. Raises
+    InputError where the forecaster breaks its contract, looks ahead, or nothing can be asked.
     """
     started = time.monotonic()
     task = task or default_task()
@@ -73,6 +74,7 @@ def examine(
             bar.update(step, completed=share, description=f"evaluate: {doing}")
 
         advance(0.0, "prompts")
+        names = shards.names(dataset)
         question = ask(shards.read_split(dataset, "held_out"), forecaster, task, max_prompts, bootstrap, seed)
         check_no_look_ahead(forecaster, question.events, question.prompts)
         reportable = question.reportable()
@@ -81,12 +83,11 @@ def examine(
             scorers += _trees(dataset, question, reportable, seed, advance)
         if truth is not None and key is not None:
             scorers += load_oracles(truth, key, (task.main_horizon_days,))
-        metrics, curves = _find(question, scorers, reportable, advance)
-    names = shards.names(dataset)
+        metrics, curves = _find(question, scorers, reportable, names, min_events, advance)
     report = Report(
         model_digest=forecaster.digest,
         data_digest=shards.dataset_digest(dataset),
-        protocol_digest=protocol_digest(task, max_prompts, bootstrap, seed),
+        protocol_digest=protocol_digest(task, max_prompts, bootstrap, min_events, seed),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         metrics=tuple(metrics),
         outcome_names={headline.ALL_OUTCOMES: "All outcomes with enough events"}
@@ -96,6 +97,7 @@ def examine(
         "people": len(np.unique(question.owner)),
         "prompts": question.prompts.height,
         "bootstrap": bootstrap,
+        "min_events": min_events,
         "seed": seed,
         "withheld": sorted(set(question.outcomes) - {outcome for outcome, _, _ in reportable}),
         "seconds": round(time.monotonic() - started, 1),
@@ -106,10 +108,11 @@ def examine(
     return report
 
 
-def protocol_digest(task: Task, max_prompts: int | None, bootstrap: int, seed: int) -> str:
+def protocol_digest(task: Task, max_prompts: int | None, bootstrap: int, min_events: int, seed: int) -> str:
     """Return the SHA-256 that names how a report was made: the task, the draw of prompts, the method's version."""
-    how = {"max_prompts": max_prompts, "bootstrap": bootstrap, "seed": seed, "min_people": MIN_PEOPLE, "method": METHOD}
-    return durable.digest_of({"task": task.model_dump(mode="json"), **how})
+    draw = {"max_prompts": max_prompts, "bootstrap": bootstrap, "seed": seed}
+    rules = {"min_events": min_events, "min_people": MIN_PEOPLE, "method": METHOD}
+    return durable.digest_of({"task": task.model_dump(mode="json"), **draw, **rules})
 
 
 def _trees(dataset: Path, question: Question, reportable: Reportable, seed: int, advance: Advance) -> list[Scorer]:
@@ -132,7 +135,12 @@ def _trees(dataset: Path, question: Question, reportable: Reportable, seed: int,
 
 
 def _find(
-    question: Question, scorers: Sequence[Scorer], reportable: Reportable, advance: Advance
+    question: Question,
+    scorers: Sequence[Scorer],
+    reportable: Reportable,
+    names: Mapping[str, str],
+    min_events: int,
+    advance: Advance,
 ) -> tuple[list[Any], findings.Curves]:
     """Return the Report's metrics and the reliability curves."""
     scores = {}
@@ -141,9 +149,9 @@ def _find(
         scores[scorer.name] = score(scorer, question)
     advance(0.9, "metrics")
     metrics, estimates = findings.measure(question, scorers, scores, reportable)
-    metrics += headline.rows(estimates, question.task.main_horizon_days)
+    metrics += headline.rows(estimates, question.task.main_horizon_days, min_events)
     model = scorers[0].name
-    metrics += findings.by_subgroup(question, model, scores[model], reportable)
+    metrics += findings.by_subgroup(question, model, scores[model], reportable, names)
     return metrics, findings.curves(question, scores, reportable)
 
 

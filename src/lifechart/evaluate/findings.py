@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +44,15 @@ def measure(
 
 
 def by_subgroup(
-    question: Question, forecaster: str, scores: dict[tuple[str, int], NDArray[np.float32]], reportable: Reportable
+    question: Question,
+    forecaster: str,
+    scores: dict[tuple[str, int], NDArray[np.float32]],
+    reportable: Reportable,
+    names: Mapping[str, str],
 ) -> list[Metric]:
     """Return a few metrics of one forecaster in each subgroup, for new onset at the main horizon."""
     metrics: list[Metric] = []
-    groups = subgroups(question.events, question.history, question.prompts)
+    groups = subgroups(question.events, question.history, question.prompts, names)
     for outcome, horizon in _main_new(question, reportable):
         rows = question.rows(outcome, horizon, "new")
         for name, members in groups.items():

@@ -63,11 +63,15 @@ class Sample:
     """Probabilities [n]."""
     patients: NDArray[np.int64]
     """[n] column of the weights that each prompt belongs to, 0 to S - 1."""
+    occurrences: NDArray[np.int64] | None = None
+    """[n] which occurrence followed each prompt, where `labels` says that one did; None: each prompt its own."""
 
     @property
     def num_events(self) -> int:
-        """How many prompts were followed by the event."""
-        return int(self.labels.sum())
+        """How many occurrences the sample holds: one that follows three prompts is one."""
+        if self.occurrences is None:
+            return int(self.labels.sum())
+        return len(np.unique(self.occurrences[self.labels]))
 
     @property
     def people_with_event(self) -> int:
@@ -89,7 +93,7 @@ def bootstrap_weights(num_patients: int, num_resamples: int, seed: int) -> Float
 
 def evaluate(sample: Sample, weights: Floats) -> dict[str, Estimate]:
     """Return every metric that the sample can carry, by name.  weights: [1 + B, S] of `bootstrap_weights`."""
-    if sample.num_events in (0, len(sample.labels)):
+    if sample.labels.all() or not sample.labels.any():
         return {}
     area, precision = ranking(sample, weights)
     intercept, slope = recalibration(sample, weights)

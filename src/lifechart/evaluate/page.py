@@ -16,7 +16,7 @@ from lifechart.core.report import EVERYONE, Metric, Report
 from lifechart.evaluate import figures
 from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.findings import Curves
-from lifechart.evaluate.headline import ALL_OUTCOMES, LATENT, MIN_EVENTS, MIN_REACHABLE, RECORD
+from lifechart.evaluate.headline import ALL_OUTCOMES, LATENT, MIN_REACHABLE, RECORD, SURELY_REACHABLE
 from lifechart.evaluate.metrics import METRICS
 from lifechart.evaluate.question import MIN_PEOPLE
 from lifechart.evaluate.tasks import Task
@@ -46,7 +46,7 @@ class Examination:
     """Name of the forecaster that is examined; its opponents have names of their own."""
     curves: Curves
     facts: Mapping[str, Any]
-    """Counts of people and prompts, resamples, seed, outcomes withheld."""
+    """Counts of people and prompts, resamples, the rule of the overall figures, seed, outcomes withheld."""
 
 
 def write(examination: Examination, path: Path) -> None:
@@ -76,7 +76,7 @@ def render(examination: Examination) -> str:
         model=examination.model,
         main=main,
         names=report.outcome_names,
-        titles={examination.model: "The model", **TITLES},
+        titles={**TITLES, examination.model: "The model"},
         forecasters=forecasters,
         headline=_headline(index, examination.model, main),
         forest=_forest(report, examination.model, main),
@@ -85,7 +85,12 @@ def render(examination: Examination) -> str:
         groups=_groups(report, examination.model),
         tables=_tables(index, forecasters, report.outcome_names),
         columns=COLUMNS,
-        rules={"people": MIN_PEOPLE, "events": MIN_EVENTS, "reachable": MIN_REACHABLE},
+        rules={
+            "people": MIN_PEOPLE,
+            "events": examination.facts["min_events"],
+            "reachable": MIN_REACHABLE,
+            "surely": SURELY_REACHABLE,
+        },
     )
 
 
@@ -115,7 +120,7 @@ def _forest(report: Report, model: str, main: int) -> list[dict[str, Any]]:
     found = []
     for outcome, metrics in sorted(by_outcome.items(), key=lambda item: -item[1][model].num_events):
         drawn = [("model", metrics[model])]
-        drawn += [(series, metrics[name]) for name, series in SERIES.items() if name in metrics]
+        drawn += [(series, metrics[name]) for name, series in SERIES.items() if name in metrics and name != model]
         found.append({"outcome": outcome, "metrics": metrics, "drawing": figures.forest_row(drawn)})
     return found
 

@@ -64,8 +64,13 @@ class Question:
 
     def sample(self, outcome: str, horizon: int, rows: NDArray[np.bool_], scores: NDArray[np.float32]) -> Sample:
         """Return labels, scores and patients of `rows`; scores: [P]."""
-        occurred = self.labels.occurred[rows, self.outcomes.index(outcome), self.horizons.index(horizon)]
-        return Sample(occurred, scores[rows].astype(np.float64), self.owner[rows])
+        number, step = self.outcomes.index(outcome), self.horizons.index(horizon)
+        return Sample(
+            self.labels.occurred[rows, number, step],
+            scores[rows].astype(np.float64),
+            self.owner[rows],
+            self.labels.occurrence[rows, number],
+        )
 
     def reportable(self) -> list[tuple[str, int, str]]:
         """Return every (outcome, horizon, onset) with enough people on both sides to report on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -26,8 +28,13 @@ def age_band(age: float) -> str:
     raise AssertionError("the last band is open")
 
 
-def subgroups(events: pl.DataFrame, history: History, prompts: pl.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """Return {`attribute=value`: which prompts belong to it [P]}; a subject may state several values of one."""
+def subgroups(
+    events: pl.DataFrame, history: History, prompts: pl.DataFrame, names: Mapping[str, str]
+) -> dict[str, NDArray[np.bool_]]:
+    """Return {`attribute=value`: which prompts belong to it [P]}; a subject may state several values of one.
+
+    The value is the code's own word (`sex=female`), or where that is a number its display name (`race=White`).
+    """
     owner = history.owner(prompts["subject_id"].to_numpy())
     ages = (microseconds(prompts["prediction_time"]) - history.births[owner]) / (365.25 * DAY)
     bands = np.array([age_band(age) for age in ages])
@@ -43,5 +50,7 @@ def subgroups(events: pl.DataFrame, history: History, prompts: pl.DataFrame) -> 
     )
     for (system, value), rows in stated.group_by(["system", "value"], maintain_order=True):
         members = prompts["subject_id"].is_in(rows["subject_id"].to_list()).to_numpy()
-        groups[f"{ATTRIBUTES[str(system)]}={value}"] = members
+        code = str(value)
+        said = names.get(f"{system}//{code}", code) if code[:1].isdigit() else code
+        groups[f"{ATTRIBUTES[str(system)]}={said}"] = members
     return groups

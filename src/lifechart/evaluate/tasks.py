@@ -139,6 +139,8 @@ class Labels:
     """[P, O, H] observation suffices to say so."""
     recorded: NDArray[np.bool_]
     """[P, O] the outcome stands in the record at or before t: what follows is a recurrence."""
+    occurrence: Rows
+    """[P, O] the row of the outcome's next occurrence in the History, which several prompts may share; -1 if none."""
 
 
 def label(history: History, prompts: pl.DataFrame, outcomes: Sequence[str], horizons: Sequence[int]) -> Labels:
@@ -156,30 +158,26 @@ def label(history: History, prompts: pl.DataFrame, outcomes: Sequence[str], hori
     death, end, last = history.deaths[owner], history.ends[owner], history.last_time()[owner]
     shape = (len(owner), len(outcomes), len(horizons))
     occurred, known = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-    recorded = np.zeros(shape[:2], np.bool_)
+    recorded, occurrence = np.zeros(shape[:2], np.bool_), np.full(shape[:2], -1)
     until = asked[:, None] + np.asarray(horizons, np.int64) * DAY
     died = (death[:, None] != MISSING) & (death[:, None] <= until)
     # A record's end at or before the death says nothing of how long the window could have stayed open.
     stated = (end != MISSING) & ((death == MISSING) | (end > death))
     closes = np.where(stated, end, np.maximum(last, end))[:, None] >= until
     for number, outcome in enumerate(outcomes):
-        after, before = next_occurrence(history, history.rows(outcome), start, cut, stop)
-        recorded[:, number] = before
+        row, recorded[:, number] = next_occurrence(history.rows(outcome), start, cut, stop)
+        occurrence[:, number] = row
+        after = np.where(row >= 0, history.times[row], MISSING)
         occurred[:, number] = (after[:, None] != MISSING) & (after[:, None] <= until)
         known[:, number] = closes | (~stated[:, None] & (died | occurred[:, number]))
-    return Labels(occurred, known, recorded)
+    return Labels(occurred, known, recorded, occurrence)
 
 
-def next_occurrence(history: History, rows: Rows, start: Rows, cut: Rows, stop: Rows) -> tuple[Rows, NDArray[np.bool_]]:
-    """Return (time of the first of `rows` in cut:stop or MISSING, whether one lies in start:cut).  Shapes [P]."""
+def next_occurrence(rows: Rows, start: Rows, cut: Rows, stop: Rows) -> tuple[Rows, NDArray[np.bool_]]:
+    """Return (the first of `rows` in cut:stop or -1, whether one lies in start:cut).  Shapes [P]."""
     position = np.searchsorted(rows, cut)
-    before = np.searchsorted(rows, start) < position
-    padded = np.append(rows, np.iinfo(np.int64).max)
-    row = padded[position]
-    found = row < stop
-    after = np.full(len(cut), MISSING)
-    after[found] = history.times[row[found]]
-    return after, before
+    row = np.append(rows, np.iinfo(np.int64).max)[position]
+    return np.where(row < stop, row, -1), np.searchsorted(rows, start) < position
 
 
 def uniform(subject: NDArray[np.int64], number: NDArray[np.int64], seed: int) -> NDArray[np.float64]:

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from lifechart.core.errors import InputError
+
 if TYPE_CHECKING:
     from lifechart.ledger.log import Entry
 
 _DIGEST = re.compile(rb'"([0-9a-f]{64})"')
+_WHOLE = re.compile(r"[0-9a-f]{64}")
 
 
 class Index:
@@ -34,6 +37,8 @@ class Index:
         """Return the numbers of entries that satisfy both; None asks for nothing."""
         if digest is None:
             return self._kinds.get(kind, []) if kind is not None else list(range(self.size))
+        if not _WHOLE.fullmatch(digest):
+            raise InputError("digest", digest, "a SHA-256 as 64 lower-case hex digits")
         naming = self._digests.get(bytes.fromhex(digest), [])
         if kind is None:
             return naming

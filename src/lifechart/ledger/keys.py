@@ -107,17 +107,22 @@ class Signer:
     def open(cls, path: Path, name: str) -> Signer:
         """Read the private key at `path`, or make one there on first use (mode 0600, public key beside it as .pub).
 
-        Two processes that start at once end up with the same key.
+        Two processes that start at once end up with the same key. A key keeps the name that it was made with, which
+        its public half states; `name` is for a new one.
         """
+        public = path.with_suffix(".pub")
+        if public.exists():
+            name = PublicKey.load(public).name
         if not path.exists():
             pem = cls.generate(name)._key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             _write_once(path, pem)
         signer = cls.load(path, name)
-        public = path.with_suffix(".pub")
         if not public.exists():
             durable.write_bytes(public, f"{signer.public}\n".encode())
+        elif str(PublicKey.load(public)) != str(signer.public):
+            raise InputError("public key", str(public), f"the public half of {path}")
         return signer
 
     def sign(self, content: bytes) -> bytes:

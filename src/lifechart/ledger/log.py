@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lifechart.core import durable
 from lifechart.core.errors import AuditError, InputError, IntegrityError
 from lifechart.core.settings import Settings
 from lifechart.ledger import merkle
@@ -102,7 +103,9 @@ class Log:
         self._queue_lock = threading.Lock()
         self._index_lock = threading.Lock()
         if signer is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not folder.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                durable.sync_directory(folder.parent)
             with self._locked("lock"):
                 self._replica.catch_up(repair=True)
         self.refresh()
@@ -164,8 +167,15 @@ class Log:
         """Return the entries of this kind that name this digest, as subject or in their predicate, oldest first."""
         with self._index_lock:
             self._index.extend(self.entries(self._index.size))
-            found = self._index.find(kind, digest)
-        return [entry for index in found for entry in self.entries(index, index + 1)]
+            wanted = self._index.find(kind, digest)
+        found: list[Entry] = []
+        first, chunk = 0, list[bytes]()
+        for index in wanted:
+            if not first <= index < first + len(chunk):
+                with self._state_lock:
+                    first, chunk = index, self._replica.chunk(index)
+            found.append(Entry(index, chunk[index - first]))
+        return found
 
     def refresh(self) -> None:
         """Take in what other processes have appended."""
@@ -268,18 +278,18 @@ class Log:
 
 
 def origin_of(settings: Settings) -> str:
-    """Return the name of this institution's log and of its key."""
+    """Return the name that this institution's log and its key get when they are made; they keep it ever after."""
     words = "".join(character if character.isalnum() else " " for character in settings.institution.lower()).split()
     return f"lifechart/{'-'.join(words)}"
 
 
 def open_log(settings: Settings) -> Log:
     """Open this institution's log; its key is made on first use, but never for a log that was begun with another."""
-    key, origin = settings.keys / _KEY, origin_of(settings)
+    key = settings.keys / _KEY
     if not key.exists() and (settings.ledger / JOURNAL).exists():
         raise InputError("ledger key", str(key), f"the private key that {settings.ledger} was begun with")
-    signer = Signer.open(key, origin)
-    return Log(settings.ledger, origin, Verifier([signer.public]), signer)
+    signer = Signer.open(key, origin_of(settings))
+    return Log(settings.ledger, signer.public.name, Verifier([signer.public]), signer)
 
 
 def public_verifier(settings: Settings, key: Path | None = None) -> Verifier:

@@ -55,7 +55,7 @@ class Replica:
             return
         known, replaced = self.size, journal_id != self._journal or journal_id == journal.NO_ID
         if replaced:
-            self.set_published(self.adopt_checkpoint())
+            self.adopt_checkpoint()
             if repair and journal_id == journal.NO_ID:
                 if self.size:
                     raise IntegrityError(f"{JOURNAL}: missing from a log of {self.size} entries")
@@ -83,9 +83,9 @@ class Replica:
     def adopt_checkpoint(self) -> int:
         """Return the published size; if it is ahead of what is known, go there once it proves to be a continuation."""
         note = self.note()
-        if not note:
-            return 0
-        head = self._verified(note, CHECKPOINT)
+        head = self._verified(note, CHECKPOINT) if note else Checkpoint(self.origin, 0, merkle.EMPTY_ROOT)
+        if head.size < self.published:
+            raise IntegrityError(f"{CHECKPOINT}: history was taken back from {self.published} entries to {head.size}")
         if head.size > self.size:
             reader = self.tiles.reader(head.size)
             tree = merkle.CompactRange.of(head.size, reader)
@@ -97,6 +97,7 @@ class Replica:
                 merkle.verify_consistency(self.size, head.size, proof, self.tree.root(), head.root)
             self.tree = tree
             self._tail, self._tail_start, self._batches = [], head.size, []
+        self.set_published(head.size)
         return head.size
 
     def set_published(self, size: int) -> None:

@@ -135,7 +135,11 @@ class Tiles:
         raise TileMissing(f"{path_of(kind, index, width)}: missing, expected {width} of a tile's {WIDTH} places")
 
     def _write(self, kind: str, index: int, width: int, content: bytes) -> None:
-        durable.write_bytes(self.folder / path_of(kind, index, width), content)
+        path = self.folder / path_of(kind, index, width)
+        fresh = [folder for folder in path.parents if not folder.exists()]
+        durable.write_bytes(path, content)
+        for folder in fresh:
+            durable.sync_directory(folder.parent)
 
 
 def width_of(size: int, level: int, index: int) -> int:

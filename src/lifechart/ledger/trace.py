@@ -102,8 +102,6 @@ def _about(log: Log, digest: str, before: int | None = None) -> Entry | None:
 
     Phases, switches and approvals are about a manifest, and feedback about an answer, but did not make it.
     """
-    if not _DIGEST.fullmatch(digest):
-        raise InputError("digest", digest, "a SHA-256 as 64 lower-case hex digits")
     found = [
         entry
         for entry in log.find(digest=digest)

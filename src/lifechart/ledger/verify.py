@@ -6,11 +6,15 @@ they can show that history was rewritten by whoever holds the key.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lifechart.core.errors import IntegrityError
 from lifechart.ledger import checkpoint, journal, merkle, tiles
@@ -84,9 +88,6 @@ class Verification:
         return "\n".join(lines)
 
 
-Progress = Callable[[int, int], None]
-
-
 @dataclass
 class _Audit:
     """Findings while a log is read; `tree` grows by the entries, `tiled` by the level-0 tiles."""
@@ -128,18 +129,19 @@ def verify(
     verifier: Verifier,
     *,
     earlier: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: bool | None = None,
 ) -> Verification:
     """Read a log from end to end and report everything that is wrong with it; see DamageKind.
 
-    `earlier`: signed notes of this log that somebody kept. `progress` is called with (entries done, entries in all).
+    `earlier`: signed notes of this log that somebody kept. `progress`: show a bar; by default if stderr is a terminal.
     Raises IntegrityError only if an `earlier` note is itself not signed by a trusted key.
     """
     audit = _Audit(folder, verifier, [checkpoint.verify(note, verifier) for note in earlier])
     note, reading = _snapshot(audit)
     head = _head(audit, note)
     if head is not None:
-        _check_bundles(audit, head, progress or (lambda done, total: None))
+        with _bar(progress) as bar:
+            _check_bundles(audit, head, bar)
         _check_upper_tiles(audit, head)
         _settle(audit, head)
     begun = bool(reading and reading.batches and reading.batches[0].start == 0)
@@ -197,11 +199,16 @@ def _head(audit: _Audit, note: str | None) -> Checkpoint | None:
         return None
 
 
-def _check_bundles(audit: _Audit, head: Checkpoint, progress: Progress) -> None:
+def _bar(shown: bool | None) -> Progress:
+    wanted = sys.stderr.isatty() if shown is None else shown
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not wanted, transient=True)
+
+
+def _check_bundles(audit: _Audit, head: Checkpoint, bar: Progress) -> None:
     """Take in all published entries and hold them against the level-0 tiles."""
     disk = Tiles(audit.folder)
-    for index in range((head.size + WIDTH - 1) // WIDTH):
-        progress(index * WIDTH, head.size)
+    for index in bar.track(range((head.size + WIDTH - 1) // WIDTH), description="bundles"):
         width, name = tiles.width_of(head.size, 0, index), tiles.path_of("entries", index)
         hashes = _hashes(audit, disk, 0, index, width)
         try:
@@ -219,7 +226,6 @@ def _check_bundles(audit: _Audit, head: Checkpoint, progress: Progress) -> None:
             audit.tiled.extend(hashes)
             pairs = enumerate(zip(leaves, hashes, strict=True), index * WIDTH)
             audit.differing += [(number, name) for number, (leaf, stated) in pairs if leaf != stated]
-    progress(head.size, head.size)
 
 
 def _report_removed(audit: _Audit, disk: Tiles, index: int, hashes: list[bytes], error: str) -> None:

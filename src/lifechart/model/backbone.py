@@ -1,6 +1,5 @@
 """The decoder: causal attention within each patient, continuous rotary time, RMSNorm, SwiGLU."""
 
-# ruff: noqa: N815 (tensors carry shape suffixes, as fields too)
 from __future__ import annotations
 
 import math

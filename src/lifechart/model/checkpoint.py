@@ -68,7 +68,10 @@ def load_model(folder: Path, device: torch.device | None = None) -> Model:
         state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     start = BaseRates(*(state[f"hazards.{name}"].numpy() for name in ("base_OB", "again_OB")))
     network = Network(vocabulary, size, start)
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(WEIGHTS, str(folder), "weights of a network that this version builds") from error
     network.eval().requires_grad_(False)
     network.to(device or torch.device("cpu"))
     return Model(network, Calibration.load(folder / CALIBRATION), vocabulary, size, config, model_digest(folder))

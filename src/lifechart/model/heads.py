@@ -1,6 +1,5 @@
 """The heads: hazards of every outcome from any moment on, and the code of the next event."""
 
-# ruff: noqa: N815 (tensors carry shape suffixes, as fields too)
 from __future__ import annotations
 
 import itertools

@@ -1,6 +1,5 @@
 """The network: encoder, backbone and heads, and what one batch of it holds."""
 
-# ruff: noqa: N815 (tensors carry shape suffixes, as fields too)
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lifechart.model.backbone import Backbone
-from lifechart.model.encoders.event import AGES, EventArrays, EventEncoder
+from lifechart.model.encoders import encoder
+from lifechart.model.encoders.event import AGES, EventArrays
 from lifechart.model.heads import BaseRates, HazardHead
 from lifechart.model.questions import num_columns
 from lifechart.model.sizes import Size
@@ -54,7 +54,7 @@ class Network(nn.Module):
         super().__init__()
         valued = int((vocabulary.valued >= 0).sum())
         columns = num_columns(len(vocabulary), valued, len(QUANTILES))
-        self.encoder = EventEncoder(vocabulary, size.width)
+        self.encoder = encoder("event")(vocabulary, size.width)
         self.backbone = Backbone(size.width, size.layers, size.heads, dropout)
         self.hazards = HazardHead(size.width, NUM_QUESTION_FEATURES, columns, size.rank, base, dropout)
         self.next_code = nn.Linear(size.width, len(vocabulary))

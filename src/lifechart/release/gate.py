@@ -67,6 +67,15 @@ class Verdict:
         """The failed checks that refuse the release."""
         return tuple(check for check in self.checks if check.scope == WHOLE and not check.passed)
 
+    def table(self) -> list[tuple[str, ...]]:
+        """Return, for each criterion, its limit, how many figures were held against it and how many failed."""
+        rows: dict[tuple[str, str], list[Check]] = {}
+        for check in self.checks:
+            rows.setdefault((check.criterion, check.limit), []).append(check)
+        header = ("criterion", "wanted", "checked", "failed")
+        counts = [(*key, str(len(held)), str(sum(not each.passed for each in held))) for key, held in rows.items()]
+        return [header, *counts]
+
     def require(self) -> Verdict:
         """Return itself, or raise GateRefused that names what failed."""
         if self.refusals:

@@ -12,19 +12,20 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import RequestResponseEndpoint
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lifechart.core import plugs
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError, LifechartError
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import open_log
-from lifechart.release.shelf import open_shelf
+from lifechart.release.shelf import Shelf, open_shelf
 from lifechart.serve import pages, sign_in
 from lifechart.serve.access import Access
 from lifechart.serve.audit import Auditor
 from lifechart.serve.bedside import House
-from lifechart.serve.predict import Predictor
+from lifechart.serve.predict import Predictor, processes
 from lifechart.serve.records import ChartUnreadable, Ehr, NoSuchPatient
 from lifechart.serve.store import Store
 from lifechart.serve.surfaces import Surface
@@ -43,18 +44,19 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_ELSEWHERE = ("cross-site", "same-site")
 _STATUS: dict[type[LifechartError], tuple[int, str]] = {
     AccessDenied: (403, "You may not see this"),
     NoSuchPatient: (404, "There is no such patient"),
     InputError: (400, "That could not be used"),
     ChartUnreadable: (502, "The chart could not be read"),
     AuditError: (503, "Nothing can be shown"),
-    IntegrityError: (503, "The released model did not verify"),
+    IntegrityError: (503, "Something did not verify"),
 }
 _SAID: dict[type[LifechartError], str] = {
     ChartUnreadable: "The EHR did not give the whole chart, so nothing is shown rather than a part of it. Try again.",
     AuditError: "The audit log cannot be written at the moment. Until it can, no answer is shown.",
-    IntegrityError: "A file of the release is not the one that was signed. A steward has to look at it.",
+    IntegrityError: "A release or the ledger is not what was signed, so nothing is shown. A steward has to look at it.",
 }
 """What the page says in place of the error's own message, where that is for the log."""
 
@@ -75,7 +77,7 @@ def create_app(settings: Settings, opener: Callable[[Settings], House] | None = 
             house.store.close()
 
     app = FastAPI(title="Lifechart", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.middleware("http")(_guard)
+    app.add_middleware(_Guard)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     app.include_router(sign_in.router)
     for surface in plugs.load("lifechart.surfaces", Surface).values():
@@ -88,8 +90,8 @@ def create_app(settings: Settings, opener: Callable[[Settings], House] | None = 
     return app
 
 
-def open_house(settings: Settings) -> House:
-    """Open everything that the outlets work with."""
+def open_house(settings: Settings, predictor: Callable[[Shelf], Predictor] | None = None) -> House:
+    """Open everything that the outlets work with. `predictor` makes another than the one with processes."""
     store, ledger = Store(settings.database), open_log(settings)
     shelf = open_shelf(settings, ledger)
     return House(
@@ -99,45 +101,61 @@ def open_house(settings: Settings) -> House:
         ehr=Ehr(settings),
         shelf=shelf,
         ledger=ledger,
-        predictor=Predictor(shelf),
+        predictor=predictor(shelf) if predictor else Predictor(shelf, lambda: processes(settings)),
         auditor=Auditor(ledger, settings),
     )
 
 
 def run(settings: Settings) -> None:
     """Serve until stopped. Uvicorn's own access log is off: it would write addresses, and those name patients."""
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        server_header=False,
-        log_level="warning",
-    )
+    uvicorn.Server(server_config(create_app(settings), settings.host, settings.port)).run()
 
 
-async def _guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    """Refuse what another site sends, add the headers, and log the route's template with status and time."""
-    start = time.perf_counter()
-    if request.method not in ("GET", "HEAD") and request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        response: Response = JSONResponse({"detail": "Not from another site."}, 403)
-    else:
+def server_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    """Return how the application is served, wherever it is."""
+    return uvicorn.Config(app, host, port, access_log=False, server_header=False, log_level="warning")
+
+
+class _Guard:
+    """Refuses what another site sends, adds the headers, and logs the route's template with status and time.
+
+    Plain ASGI: a hook's body of some hundred kilobytes is not handed from task to task on its way in.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 0
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                is_static = scope["path"].startswith("/static/")
+                headers["Cache-Control"] = "public, max-age=3600" if is_static else "no-store"
+            await send(message)
+
+        request = Request(scope, receive)
         try:
-            response = await call_next(request)
+            if scope["method"] not in ("GET", "HEAD") and request.headers.get("sec-fetch-site") in _ELSEWHERE:
+                await JSONResponse({"detail": "Not from another site."}, 403)(scope, receive, send_guarded)
+            else:
+                await self._app(scope, receive, send_guarded)
         except Exception as error:
             # The message could hold an identifier; the kind of error and where it arose cannot.
             log.error("unexpected %s at %s", type(error).__name__, _where(error))
-            response = _problem(request, 500, "Something went wrong", "The fault has been logged.")
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    if request.url.path.startswith("/static/"):
-        response.headers["Cache-Control"] = "public, max-age=3600"
-    else:
-        response.headers["Cache-Control"] = "no-store"
-    route = request.scope.get("route")
-    template = getattr(route, "path", "(no route)")
-    log.info("%s %s %d %.1f ms", request.method, template, response.status_code, 1000 * (time.perf_counter() - start))
-    return response
+            if not status:
+                response = _problem(request, 500, "Something went wrong", "The fault has been logged.")
+                await response(scope, receive, send_guarded)
+        route = getattr(scope.get("route"), "path", "(no route)")
+        log.info("%s %s %d %.1f ms", scope["method"], route, status, 1000 * (time.perf_counter() - start))
 
 
 def _where(error: BaseException) -> str:

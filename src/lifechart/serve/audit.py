@@ -39,8 +39,8 @@ class Auditor:
 
     def answered(
         self, answer: Answer, timeline: Timeline, patient_id: str, user: str, outlet: str, showing: str
-    ) -> Receipt:
-        """Record an answer; durable when this returns. Raises AuditError if it cannot be.
+    ) -> str:
+        """Record an answer and return its digest; durable when this returns. Raises AuditError if it cannot be.
 
         The statement holds digests and what was claimed to be how likely, never the chart.
         """
@@ -62,7 +62,8 @@ class Auditor:
             ],
             "cards": {about: card_digest(card_id(digest, about)) for about in abouts(answer)},
         }
-        return self._append(Statement("answer", (Subject("answer", digest),), predicate))
+        self._append(Statement("answer", (Subject("answer", digest),), predicate))
+        return digest
 
     def given(self, digest: str) -> Statement | None:
         """Return the statement of the answer that `digest` names, by its own digest or by one of its cards'."""

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from lifechart.core.answer import Answer
+from lifechart.core.report import Report
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import Log
 from lifechart.release.shelf import Shelf
 from lifechart.serve.access import Access, Showing, User, showing
-from lifechart.serve.audit import Auditor, answer_digest
-from lifechart.serve.predict import Predictor, Ready
+from lifechart.serve.audit import Auditor
+from lifechart.serve.predict import Predictor
 from lifechart.serve.records import Chart, Ehr, Resource
 from lifechart.serve.store import Store
 
@@ -45,33 +46,44 @@ def house_of(request: Request) -> House:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What may be shown: an audited answer, or why there is none."""
+class Behind:
+    """What stands behind an answer: its own digest, the release, and that release's Report."""
 
-    answer: Answer | None
     digest: str
-    ready: Ready | None
+    version: str
+    forecaster: str
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What may be shown: an audited answer with what stands behind it, or why there is none."""
+
+    answer: Answer | None = None
+    behind: Behind | None = None
     withheld: str = ""
 
 
 async def ask(house: House, capability: str, user: User, chart: Chart, outlet: str) -> Shown:
-    """Ask one capability about one patient, as of now.
+    """Ask one capability about one patient, as of when the chart was read.
 
     The answer comes back only after its statement is in the ledger; AuditError passes through, and whoever catches it
     shows nothing. In phases that are kept from sight it is made and audited all the same.
     """
     plug = house.predictor.capabilities[capability]
-    state = await asyncio.to_thread(house.shelf.state, capability)
+    state = house.shelf.state(capability)
     verdict = showing(plug.declaration, user, state.phase, state.on, is_test_patient(chart.patient))
     if verdict is Showing.NOTHING or state.version is None:
-        return Shown(None, "", None, why_withheld(state.version, state.on, state.reason))
-    answer = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
-    await asyncio.to_thread(
-        house.auditor.answered, answer, chart.timeline, str(chart.patient["id"]), user.name, outlet, verdict.value
+        return Shown(withheld=why_withheld(state.version, state.on, state.reason))
+    given = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
+    patient = str(chart.patient["id"])
+    digest = await asyncio.to_thread(
+        house.auditor.answered, given.answer, chart.timeline, patient, user.name, outlet, verdict.value
     )
     if verdict is Showing.SHADOW:
-        return Shown(None, "", None, "Forecasts are being made for comparison and are not shown yet.")
-    return Shown(answer, answer_digest(answer), house.predictor.ready(capability))
+        return Shown(withheld="Forecasts are being made for comparison and are not shown yet.")
+    report = await house.predictor.report(capability, given.version)
+    return Shown(given.answer, Behind(digest, given.version, given.forecaster, report))
 
 
 def why_withheld(version: str | None, on: bool, reason: str) -> str:

@@ -43,6 +43,7 @@ PATIENT_TYPES = {
 """Resource types of a chart, and the search parameter that names their patient. Notes are not read: nothing here does
 anything with them yet."""
 
+FOUND_AT_MOST = 20
 _PAGE = 500
 _MAX_PAGES = 400
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
@@ -114,7 +115,7 @@ class Ehr:
         """Close the connections."""
         await self._http.aclose()
 
-    async def search_patients(self, text: str, limit: int = 20) -> list[Resource]:
+    async def search_patients(self, text: str, limit: int = FOUND_AT_MOST) -> list[Resource]:
         """Return Patient resources whose name holds `text`, or whose identifier is `text`."""
         by_name, by_identifier = await asyncio.gather(
             self._bundle(f"Patient?name={quote(text, safe='')}&_count={limit}"),

@@ -9,7 +9,7 @@ from lifechart.care.comparison import Comparison, examined, nearest
 from lifechart.care.risk import policy, sex_of
 from lifechart.core.answer import Answer, Claim, Evidence, EvidenceKind
 from lifechart.core.timeline import Timeline
-from lifechart.serve.predict import Ready
+from lifechart.serve.bedside import Behind
 from lifechart.serve.store import Decision
 
 _SCALES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
@@ -58,7 +58,7 @@ def flags(answer: Answer) -> list[Claim]:
     return [claim for claim in answer.claims if claim.outcome is None]
 
 
-def risks(answer: Answer, ready: Ready, timeline: Timeline, decided: dict[str, Decision]) -> list[RiskView]:
+def risks(answer: Answer, behind: Behind, timeline: Timeline, decided: dict[str, Decision]) -> list[RiskView]:
     """Return the outcomes in the answer's order."""
     by_outcome: dict[str, list[Claim]] = {}
     for claim in answer.claims:
@@ -69,11 +69,11 @@ def risks(answer: Answer, ready: Ready, timeline: Timeline, decided: dict[str, D
     scale = next(each for each in _SCALES if each >= min(1.0, highest))
     views = []
     for outcome, claims in by_outcome.items():
-        groups = people_like(ready, timeline, answer.as_of, headlines[outcome])
+        groups = people_like(behind, timeline, answer.as_of, headlines[outcome])
         usual = nearest(groups, policy()["min_subgroup_events"])
         if usual is None:
             continue
-        name = ready.grounds.report.outcome_names.get(outcome, outcome)
+        name = behind.report.outcome_names.get(outcome, outcome)
         views.append(
             RiskView(
                 outcome,
@@ -95,13 +95,12 @@ def headline(claims: list[Claim]) -> Claim:
     return min(claims, key=lambda claim: abs((claim.horizon_days or 0) - policy()["headline_days"]))
 
 
-def people_like(ready: Ready, timeline: Timeline, as_of: datetime, claim: Claim) -> list[Comparison]:
+def people_like(behind: Behind, timeline: Timeline, as_of: datetime, claim: Claim) -> list[Comparison]:
     """Return how the model did on people of this age and sex, for one claim."""
     assert claim.outcome is not None
     assert claim.horizon_days is not None
     age, sex = timeline.age_at(as_of) or 0.0, sex_of(timeline) or ""
-    grounds = ready.grounds
-    return examined(grounds.report).like(grounds.forecaster.name, claim.outcome, claim.horizon_days, age, sex)
+    return examined(behind.report).like(behind.forecaster, claim.outcome, claim.horizon_days, age, sex)
 
 
 def _drivers(claim: Claim) -> tuple[Driver, ...]:

@@ -14,7 +14,7 @@ Files under `SIM/truth/`
 
 | kind | key | value | detail |
 |---|---|---|---|
-| encounter | ambulatory, emergency, inpatient | length in hours | reason: `routine`, `follow_up`, `admission`, `vaccination`, or a key of conditions, symptoms, procedures, allergies |
+| encounter | ambulatory, emergency, inpatient | length in hours | reason (below) |
 | condition | conditions.csv | - | `test` when a test or a screening found it |
 | symptom | symptoms.csv | - | - |
 | observation | observations.csv | the result, rounded to its `decimals` | - |
@@ -24,6 +24,9 @@ Files under `SIM/truth/`
 | immunization | immunizations.csv | - | - |
 | allergy | allergies.csv | - | - |
 | death | death | - | - |
+
+An encounter's reason is `routine`, `follow_up`, `admission` (for what is not simulated), `vaccination`, or a key of
+conditions, symptoms, procedures or allergies.
 
 - `latent.parquet`: life, then one Float32 column a latent. `occult.parquet`: life, key of the hidden disease, start and
   end (Datetime; end is its diagnosis, or null). `truth.json`: seed, today, number of lives, digest of the tables.

@@ -16,7 +16,7 @@ from lifechart.simulate import tables
 from lifechart.simulate.events import KIND, NOTHING, Collector, Events
 from lifechart.simulate.orders import Orders, Treatment, orders, treatments
 from lifechart.simulate.physiology import ADULT, SMOKING, egfr, from_scale, height_cm, physiology
-from lifechart.simulate.processes import CLASSES, SEXES, VACCINES, Floats, hazards, names
+from lifechart.simulate.processes import SEXES, VACCINES, Floats, hazards, names
 from lifechart.simulate.state import STEPS_A_YEAR, State, crosses, diagnostic_tests, layout
 
 MALE = SEXES.index("male")
@@ -138,9 +138,7 @@ def _reasons(state: State, visits: Events, out: Collector) -> None:
             out.add("immunization", name.immunizations.index(key), due.take(doses == index))
 
 
-def _ordered(
-    state: State, visits: Events, classes: NDArray[np.int64], rng: np.random.Generator
-) -> NDArray[np.bool_]:
+def _ordered(state: State, visits: Events, classes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
     """Return which panels each encounter orders, [E, P]."""
     order = orders()
     year = state.year[visits.row]
@@ -268,6 +266,3 @@ def _begin(
         begun &= np.nan_to_num(results[at.encounter, treatment.observation]) >= treatment.above
     days = float(tables.rows("medications")[treatment.key]["days"]) if treatment.kind == "medication" else np.nan
     out.add(treatment.kind, treatment.key, at.take(begun), value=days)
-
-
-assert CLASSES[INPATIENT] == "inpatient"

@@ -14,7 +14,7 @@ def effects(latents_ND: Floats) -> Floats:
     table = hazards()
     log_effect = latents_ND @ table.loadings_KD.T
     log_effect -= table.half_norm_K
-    return np.exp(log_effect, out=log_effect)
+    return np.asarray(np.exp(log_effect, out=log_effect))
 
 
 def begin_hidden(rates: Floats, hidden: NDArray[np.int64], rng: np.random.Generator) -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
 
 from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.simulate import population, tables
 from lifechart.simulate.events import KIND, NOTHING
+from lifechart.simulate.export import export
 from lifechart.simulate.lives import Lives, live
 from lifechart.simulate.physiology import physiology
 from lifechart.simulate.population import People
@@ -44,6 +47,27 @@ class Summary:
     events: int
     deaths: int
     truth: Path
+    resources: dict[str, int] = field(default_factory=dict)
+    """How many FHIR resources of each type were exported."""
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Return a header and rows for a terminal."""
+        counts = {"lives": self.lives, "of them ended": self.deaths, "events": self.events, **self.resources}
+        return [("simulated", "number"), *((name, f"{count:,}") for name, count in counts.items())]
+
+
+def simulate(out: Path, lives: int, seed: int, today: date, *, progress: bool | None = None) -> Summary:
+    """Simulate a hospital: `out/truth`, then the export of it (`out/fhir`, `out/gold`).
+
+    `progress`: show bars; by default when standard error is a terminal. The same arguments give the same bytes.
+    """
+    shown = sys.stderr.isatty() if progress is None else progress
+    with Progress(console=Console(stderr=True), disable=not shown) as bar:
+        task = bar.add_task("living", total=lives)
+        summary = write_truth(
+            out / "truth", lives, seed, today, report=lambda done, _: bar.update(task, completed=done)
+        )
+    return replace(summary, resources=export(out / "truth", out, progress=progress).resources)
 
 
 def write_truth(
@@ -64,7 +88,7 @@ def write_truth(
                 if name not in writers:
                     aside = stack.enter_context(durable.replacing(truth / f"{name}.parquet"))
                     writers[name] = stack.enter_context(pq.ParquetWriter(aside, table.schema, compression="zstd"))
-                writers[name].write_table(_same(table, writers[name].schema))
+                writers[name].write_table(table.cast(writers[name].schema))
             num_events += frames["events"].height
             num_deaths += int(frames["people"]["death"].is_not_null().sum())
             if report is not None:
@@ -74,31 +98,32 @@ def write_truth(
     return Summary(lives, num_events, num_deaths, truth)
 
 
-def _same(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    return table.cast(schema)
-
-
 def _blocks(lives: int, seed: int, today: date) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
     now = np.datetime64(datetime.combine(today, time()), "m")
     for first in range(0, lives, BLOCK):
         rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, first // BLOCK])))
         people = population.draw(min(BLOCK, lives - first), first, today, rng)
         happened = live(people, now, rng)
-        events = _events(people, happened)
-        yield first, {
-            "people": _people(people, events, seed),
-            "events": events,
-            "latent": _latent(people),
-            "occult": _occult(people, happened),
-        }
+        events = events_frame(people, happened)
+        yield (
+            first,
+            {
+                "people": people_frame(people, events, seed),
+                "events": events,
+                "latent": _latent(people),
+                "occult": _occult(people, happened),
+            },
+        )
 
 
 def _moment(people: People, lives: NDArray[np.int64], months: NDArray[np.float64]) -> NDArray[np.datetime64]:
     minutes = np.floor(months * MONTH_MINUTES).astype(np.int64).astype("timedelta64[m]")
-    return (people.birth[lives] + minutes).astype("datetime64[us]")
+    moments: NDArray[np.datetime64] = (people.birth[lives] + minutes).astype("datetime64[us]")
+    return moments
 
 
-def _events(people: People, happened: Lives) -> pl.DataFrame:
+def events_frame(people: People, happened: Lives) -> pl.DataFrame:
+    """Return the rows of events.parquet."""
     order = np.argsort(happened.events.row, kind="stable")
     events, step = happened.events.take(order), happened.step[order]
     time_of = _moment(people, events.row, step + events.when)
@@ -160,7 +185,8 @@ def _details(kind: NDArray[np.int8], process: NDArray[np.int16], found: NDArray[
     return details
 
 
-def _people(people: People, events: pl.DataFrame, seed: int) -> pl.DataFrame:
+def people_frame(people: People, events: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Return the rows of people.parquet."""
     name = names()
     deaths = events.filter(pl.col("kind") == "death").select("life", death="time")
     frame = pl.DataFrame(

@@ -17,7 +17,7 @@ from lifechart.simulate.processes import Floats, loadings_of, names
 from lifechart.simulate.state import STEPS_A_YEAR, State
 
 Watch = Callable[[State, Floats, NDArray[np.int64]], None]
-"""Called each month with the state, the rates [N, K + H] with latents but without hidden disease, and the rows' lives."""
+"""Called each month with the state, the rates [N, K + H] with latents but no hidden disease, and the rows' lives."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,6 @@ class Physiology:
 @cache
 def physiology() -> Physiology:
     """Build the measurement arrays from physiology, loadings, shifts and occult_effects."""
-    name = names()
     measured, observations = tables.keys("physiology"), tables.keys("observations")
     setpoint = np.zeros((2, YEARS, len(measured)), np.float32)
     noise, floor = np.zeros(len(measured), np.float32), np.full(len(measured), -np.inf, np.float32)
@@ -95,7 +94,7 @@ def to_scale(values: NDArray[np.float64], which: NDArray[np.int64]) -> NDArray[n
     half_step = 0.5 * 10.0 ** -body.decimals_V[body.index_J[which]]
     linear = np.isinf(floor)
     above = np.maximum(values - np.where(linear, 0.0, floor), half_step)
-    return np.where(linear, values, np.log(np.where(linear, 1.0, above)))
+    return np.asarray(np.where(linear, values, np.log(np.where(linear, 1.0, above))))
 
 
 def from_scale(scaled: NDArray[np.float64], which: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -105,7 +104,7 @@ def from_scale(scaled: NDArray[np.float64], which: NDArray[np.int64]) -> NDArray
     linear = np.isinf(floor)
     values = np.where(linear, scaled, np.where(linear, 0.0, floor) + np.exp(np.where(linear, 0.0, scaled)))
     scale = 10.0 ** body.decimals_V[body.index_J[which]]
-    return np.round(values * scale) / scale
+    return np.asarray(np.round(values * scale) / scale)
 
 
 def egfr(creatinine: NDArray[np.float64], years: NDArray[np.int64], male: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -120,7 +119,7 @@ def egfr(creatinine: NDArray[np.float64], years: NDArray[np.int64], male: NDArra
 
 @cache
 def creatinine_limit(rate: float) -> NDArray[np.float64]:
-    """Return, per [sex, year], the creatinine (two decimals) above which the printed filtration rate is below `rate`."""
+    """Return, per [sex, year], the creatinine (two decimals) above which the printed filtration is below `rate`."""
     grid = np.arange(0.05, 6.0, 0.01).round(2)
     limit = np.zeros((2, YEARS))
     for sex in range(2):
@@ -138,4 +137,4 @@ def height_cm(adult: NDArray[np.float64], age: NDArray[np.float64], male: NDArra
         np.interp(age, growth["ages"], growth["share_of_adult_male"]),
         np.interp(age, growth["ages"], growth["share_of_adult_female"]),
     )
-    return np.round(adult * share, 1)
+    return np.asarray(np.round(adult * share, 1))

@@ -51,7 +51,7 @@ def draw(num: int, first: int, today: date, rng: np.random.Generator) -> People:
 def _language(ancestry: str, value: float) -> str:
     shares = tables.parameters()["languages"][ancestry]
     edges = np.cumsum(list(shares.values()))
-    return list(shares)[min(int(np.searchsorted(edges, value * edges[-1])), len(edges) - 1)]
+    return str(list(shares)[min(int(np.searchsorted(edges, value * edges[-1])), len(edges) - 1)])
 
 
 def patient_id(seed: int, life: int) -> str:

@@ -158,13 +158,13 @@ def loadings_of(targets: list[str] | tuple[str, ...]) -> Floats:
 
 
 def published() -> NDArray[np.float64]:
-    """Return the tables' rates per 1,000 person-years, [sex, year of age, K + H], linear between their ages."""
+    """Return the tables' rates per 1,000 person-years, [sex, year of age, K + H], interpolated between their ages."""
     columns = [*names().processes, *(f"onset:{key}" for key in names().occults)]
     rates = np.zeros((2, YEARS, len(columns)))
     ages = [int(key.removeprefix("age_")) for key in tables.rows("incidence")[0] if key.startswith("age_")]
     for row in tables.rows("incidence"):
         values = [float(row[f"age_{age}"]) for age in ages]
-        curve = np.interp(np.arange(YEARS) + 0.5, ages, values)
+        curve = _between(ages, values)
         for index, sex in enumerate(SEXES):
             if row["sex"] in (sex, "both"):
                 rates[index, :, columns.index(row["key"])] = curve
@@ -172,6 +172,14 @@ def published() -> NDArray[np.float64]:
         rates[:, :, columns.index(row["key"])] = 1000 * float(row["diagnoses_per_year"])
         rates[:, :, columns.index(f"onset:{row['key']}")] *= float(row["enrichment"])
     return rates
+
+
+def _between(ages: list[int], values: list[float]) -> NDArray[np.float64]:
+    """Rates at each year of age: geometric between two positive values, linear where one is zero."""
+    middle = np.arange(YEARS) + 0.5
+    geometric = np.exp(np.interp(middle, ages, np.log(np.maximum(values, 1e-12))))
+    positive = np.interp(middle, ages, (np.array(values) > 0).astype(float)) == 1.0
+    return np.asarray(np.where(positive, geometric, np.interp(middle, ages, values)))
 
 
 def _corrections(columns: list[str]) -> NDArray[np.float64]:

@@ -64,9 +64,16 @@ def layout() -> Layout:
         if process in window:
             opens[KIND["immunization"], name.immunizations.index(key)] = (window[process],)
     opens[KIND["encounter"], CLASSES.index("inpatient")] = (window["inpatient"], window["inpatient_year"])
+    medication, procedure, immunization, allergy, window_start, ancestry, chronic = (int(start) for start in starts)
     return Layout(
-        *(int(start) for start in starts),
-        int(starts[-1]) + 1,
+        medication,
+        procedure,
+        immunization,
+        allergy,
+        window_start,
+        ancestry,
+        chronic,
+        chronic + 1,
         np.array([months.get(key, months["symptom"]) for key in name.windows], np.int16),
         np.array([row["chronic"] == "1" for row in tables.rows("conditions")]),
         np.array([row["chronic"] == "1" for row in tables.rows("medications")]),
@@ -162,7 +169,8 @@ class State:
         table = hazards()
         log_rates = self.features_NF @ table.weights_FK
         log_rates += table.age[self.sex, self.year]
-        return np.exp(np.minimum(log_rates, 3.0, out=log_rates), out=log_rates)
+        np.exp(np.minimum(log_rates, 3.0, out=log_rates), out=log_rates)
+        return np.asarray(log_rates)
 
     def measurement_means(self, rows: NDArray[np.int64], columns: NDArray[np.int64] | slice = slice(None)) -> Floats:
         """Return means (own scale) of measured quantities before latents, hidden disease and event: [rows, J]."""

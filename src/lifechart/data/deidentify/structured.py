@@ -66,17 +66,6 @@ def _rows(table: str) -> tuple[dict[str, str], ...]:
     return tuple(csv.DictReader(content.splitlines()))
 
 
-def result_texts() -> dict[str, str]:
-    """Return the results in words that may be written: as met in records, in lower case -> as written."""
-    return {row["text"]: row["written"] for row in _rows("result_texts.csv")}
-
-
-def allowed_text(text: pl.Expr) -> pl.Expr:
-    """Return a result's text if the allow-list holds it, else null."""
-    listed = result_texts()
-    return text.str.strip_chars().str.to_lowercase().replace_strict(listed, default=None, return_dtype=pl.String)
-
-
 def restricted_zips() -> dict[str, str]:
     """Return {"ZIP3//036": "ZIP3//000", …}: three-digit areas of 20,000 people or fewer."""
     return {f"ZIP3//{row['prefix']}": "ZIP3//000" for row in _rows("restricted_zips.csv")}
@@ -91,18 +80,6 @@ def may_be_identifier(code: pl.Expr, value: pl.Expr, unit: pl.Expr) -> pl.Expr:
     """Return whether a numeric value may be an identifier (LARGEST_LOCAL_NUMBER)."""
     local = code.str.starts_with(f"{systems.UNLISTED}//")
     return local & unit.is_null() & (value.abs() >= LARGEST_LOCAL_NUMBER) & (value == value.floor())
-
-
-def parent_of(code: str) -> str | None:
-    """Return the next wider code; a question's answer widens to the question first.
-
-    >>> parent_of("LOINC//72166-2//SNOMED//266919005")
-    'LOINC//72166-2'
-    """
-    question, mark, answer = code.partition("//")[2].partition("//")
-    if mark and answer and code.split("//", 1)[0] in systems.URIS:
-        return f"{code.split('//', 1)[0]}//{question}"
-    return parents.parent(code)
 
 
 def back_off(holders: pl.DataFrame, num_holders: Mapping[str, int], min_patients: int) -> dict[str, str | None]:
@@ -125,7 +102,7 @@ def back_off(holders: pl.DataFrame, num_holders: Mapping[str, int], min_patients
         _, code = heapq.heappop(queue)
         if code in step or len(sets[code]) >= min_patients:
             continue
-        step[code] = parent = parent_of(code)
+        step[code] = parent = parents.parent(code)
         if parent is not None and num_holders.get(parent, 0) < min_patients:
             sets.setdefault(parent, set()).update(sets[code])
             heapq.heappush(queue, (-_depth(parent), parent))
@@ -133,7 +110,7 @@ def back_off(holders: pl.DataFrame, num_holders: Mapping[str, int], min_patients
 
 
 def _depth(code: str) -> int:
-    parent = parent_of(code)
+    parent = parents.parent(code)
     return 0 if parent is None else 1 + _depth(parent)
 
 

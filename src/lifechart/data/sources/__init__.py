@@ -2,7 +2,8 @@
 
 `fhir` reads Bulk NDJSON and bundles: `documents` opens the files, `fhir_mapping` is the table of what is read,
 `fhir_types` applies it to one resource, `fhir_reader` to many, `fhir_chart` to a live chart. `tables` reads any CSV or
-Parquet under a declarative mapping, `meds` a MEDS data set. `order` says which of two events of one moment comes first.
+Parquet under a declarative mapping, `meds` a MEDS data set. `order` says which of two events of one moment comes first,
+`results` how results in words are written.
 A source says what stands in a file; it never de-identifies, sorts or writes: `data.ingest` does that for all of them.
 """
 
@@ -44,10 +45,11 @@ LINKED = "?"
 """Stands in a code for what the linked resource will supply."""
 
 KEPT, NOT_MAPPED, WITHDRAWN, QUARANTINED = "kept", "not mapped", "withdrawn", "quarantined"
-DUPLICATE, OLDER_VERSION, AFTER_END = "duplicate", "older version", "after the end"
-OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
+DUPLICATE, OLDER_VERSION, AFTER_END, HELD_BACK = "duplicate", "older version", "after the end", "held back"
+OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
 """What can become of a resource; every one read ends as exactly one of these. `withdrawn`: its own status says that it
-did not happen or was entered in error. `after the end`: dated after the patient's observation ends."""
+did not happen or was entered in error. `held back`: a note, whose text is not de-identified yet. `after the end`: dated
+after the patient's observation ends."""
 
 ENTRY_BITS = 24
 """A position is `line << ENTRY_BITS | entry`: the line within the unit, and the entry of a bundle on that line."""

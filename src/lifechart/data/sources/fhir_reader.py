@@ -34,13 +34,19 @@ class Reader:
 
     def __init__(self, *, texts: bool = False) -> None:
         self.rows = Rows(texts=texts)
-        self.counts: Counter[tuple[str, str]] = Counter()
+        self._kept = dict.fromkeys(HANDLERS, 0)
+        self._others: Counter[tuple[str, str]] = Counter()
         self.withdrawn: Counter[tuple[str, str]] = Counter()
         self.faults: list[Fault] = []
         self.starts: list[int] = []
         self.lines = 0
         self._skip: tuple[bytes, ...] = ()
         # Openings of lines whose type is not mapped: such a line is counted and not parsed.
+
+    @property
+    def counts(self) -> Counter[tuple[str, str]]:
+        """(type, outcome) -> resources read since the last `take`."""
+        return self._others + Counter({(type_, KEPT): number for type_, number in self._kept.items()})
 
     def resource(self, r: Any, position: int) -> str | None:
         """Read one resource, or the resources of one bundle; return the type if it is not mapped."""
@@ -54,7 +60,7 @@ class Reader:
             if type_ == "Bundle":
                 self._bundle(r, position)
                 return None
-            self.counts[str(type_), NOT_MAPPED] += 1
+            self._others[str(type_), NOT_MAPPED] += 1
             return str(type_)
         rows = self.rows
         rows.position = position
@@ -75,9 +81,9 @@ class Reader:
             self._fault(position, type_, "malformed")
         else:
             if status is None:
-                self.counts[type_, KEPT] += 1
+                self._kept[type_] += 1
             else:
-                self.counts[type_, WITHDRAWN] += 1
+                self._others[type_, WITHDRAWN] += 1
                 self.withdrawn[type_, status] += 1
         return None
 
@@ -90,7 +96,7 @@ class Reader:
                 if line is None:
                     self._fault(position, UNKNOWN, "line too long")
             elif line.startswith(skip) and line.endswith((b"}", b"}\r")):
-                self.counts[line[17 : line.find(b'"', 17)].decode(), NOT_MAPPED] += 1
+                self._others[line[17 : line.find(b'"', 17)].decode(), NOT_MAPPED] += 1
             else:
                 try:
                     value = loads(line)
@@ -145,7 +151,8 @@ class Reader:
             lines=self.lines,
         )
         rows.rows, rows.versions, rows.linked = [], [], {}
-        self.counts, self.withdrawn, self.faults = Counter(), Counter(), []
+        self._kept, self._others = dict.fromkeys(HANDLERS, 0), Counter()
+        self.withdrawn, self.faults = Counter(), []
         return batch
 
     def _bundle(self, r: Resource, position: int) -> None:
@@ -175,7 +182,7 @@ class Reader:
             self._fault(position, UNKNOWN, "not JSON")
 
     def _fault(self, position: int, type_: str, reason: str) -> None:
-        self.counts[type_, QUARANTINED] += 1
+        self._others[type_, QUARANTINED] += 1
         self.faults.append(Fault(position, type_, reason))
 
 

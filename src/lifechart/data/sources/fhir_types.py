@@ -23,6 +23,7 @@ from lifechart.data.sources.fhir_mapping import (
     Mapped,
 )
 from lifechart.data.sources.fhir_rows import UNCODED, Resource, Rows, Unusable, code_of, midnight, preferred, tail
+from lifechart.data.sources.results import as_written
 
 Handler = Callable[[Rows, Resource], str | None]
 """Append the resource's rows; return the status under which it is withdrawn, if it is."""
@@ -31,7 +32,7 @@ Found = tuple[int, str | None, str | None]
 
 
 def observation(rows: Rows, r: Resource) -> str | None:
-    """Observation: its value, and each component's. Half of all resources are one, so the usual case is written flat."""
+    """Observation: its value, and each component's. Half of all resources are one: the usual case is flat."""
     status: str | None = r.get("status")
     if status in OBSERVATION_WITHDRAWN:
         return status
@@ -107,9 +108,9 @@ def _answer(
             display = f"{name}: {coding.get('display')}" if name and coding.get("display") else None
             number = rows.fixed(f"{code}//{code_of(coding)}", display, kind, type_)
         else:
-            text = answer.get("text") or text
+            text = as_written(answer["text"]) if answer.get("text") else text
     elif "valueString" in part:
-        text = part["valueString"]
+        text = as_written(part["valueString"])
     elif "valueInteger" in part:
         value = part["valueInteger"]
     elif "valueBoolean" in part:

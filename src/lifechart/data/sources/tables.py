@@ -37,7 +37,7 @@ import yaml
 
 from lifechart.core.errors import InputError
 from lifechart.core.timeline import KINDS
-from lifechart.data.sources import ENTRY_BITS, KEPT, QUARANTINED, ROWS, Batch, Fault, Span, Unit
+from lifechart.data.sources import ENTRY_BITS, KEPT, NOT_MAPPED, QUARANTINED, ROWS, Batch, Fault, Span, Unit
 
 MAPPING = "lifechart.yaml"
 """A folder that holds this file is read under it, if no other mapping is named."""
@@ -194,29 +194,31 @@ def _frames(path: Path, columns: list[str]) -> Iterator[tuple[pl.DataFrame, int]
 
 
 def _batch(frame: pl.DataFrame, table: Table, mapping: Mapping, lines: int) -> Batch:
+    """Return the events of some rows. A row that no event of the mapping speaks of is not mapped, not at fault."""
     placed = frame.with_columns(position=(pl.int_range(pl.len(), dtype=pl.Int64) + lines) * (1 << ENTRY_BITS))
-    parts = [_events(placed, table, event, mapping) for event in table.events]
-    rows = pl.concat(parts)
-    silent = placed.filter(~pl.col("position").is_in(rows.get_column("position").unique().to_list()))
-    faults = [Fault(position, table.file, "no event") for position in silent.get_column("position")]
-    kept = frame.height - len(faults)
-    counts = Counter({(table.file, KEPT): kept, (table.file, QUARANTINED): len(faults)})
-    return Batch(rows=rows, counts=counts, faults=faults, starts=[0])
+    rows = pl.concat([_events(placed, table, event, mapping) for event in table.events])
+    spoken_of = pl.any_horizontal(_speaks(event) for event in table.events)
+    kept = pl.col("position").is_in(rows.get_column("position").unique().to_list())
+    fates = placed.select("position", kept=kept, spoken_of=spoken_of)
+    broken = fates.filter(~pl.col("kept") & pl.col("spoken_of")).get_column("position").to_list()
+    silent = fates.filter(~pl.col("kept") & ~pl.col("spoken_of")).height
+    counts = {KEPT: frame.height - len(broken) - silent, NOT_MAPPED: silent, QUARANTINED: len(broken)}
+    faults = [Fault(position, table.file, "no subject, time or value") for position in broken]
+    return Batch(rows, Counter({(table.file, outcome): n for outcome, n in counts.items()}), faults=faults, starts=[0])
+
+
+def _speaks(event: dict[str, Any]) -> pl.Expr:
+    """Return whether an event of the mapping is about a row: its conditions hold and its code is one of those named."""
+    speaks = _code(event["code"]).is_not_null()
+    for column, wanted in (event.get("where") or {}).items():
+        values = wanted if isinstance(wanted, list) else [wanted]
+        speaks &= pl.col(column).is_in([str(value) for value in values])
+    return speaks.fill_null(False)
 
 
 def _events(frame: pl.DataFrame, table: Table, event: dict[str, Any], mapping: Mapping) -> pl.DataFrame:
     """Return the rows (columns ROWS) that one event of the mapping makes of a table's rows."""
-    said = pl.col(table.subject).is_not_null()
-    for column, wanted in (event.get("where") or {}).items():
-        values = wanted if isinstance(wanted, list) else [wanted]
-        said &= pl.col(column).is_in([str(value) for value in values])
     code = _code(event["code"])
-    value, text = (pl.col(event[key]) if event.get(key) else None for key in ("value", "text"))
-    number = value.cast(pl.Float64, strict=False).cast(pl.Float32) if value is not None else None
-    said &= code.is_not_null()
-    if number is not None:
-        said &= number.is_not_null()
-    time = _time(event.get("time"), mapping.day_zero)
     columns: dict[str, pl.Expr] = {
         "patient": pl.col(table.subject),
         "position": pl.col("position"),
@@ -226,11 +228,17 @@ def _events(frame: pl.DataFrame, table: Table, event: dict[str, Any], mapping: M
         "kind": pl.lit(event["kind"]),
         "unit": pl.lit(event.get("unit")),
     }
-    columns |= {"numeric_value": number} if number is not None else {}
-    columns |= {"text_value": text} if text is not None else {}
-    columns |= {"time": time} if time is not None else {}
-    said &= time.is_not_null() if time is not None else pl.lit(True)
-    return frame.filter(said).select(
+    needed = [pl.col(table.subject)]
+    if event.get("value"):
+        columns["numeric_value"] = pl.col(event["value"]).cast(pl.Float64, strict=False)
+        needed.append(columns["numeric_value"])
+    if event.get("text"):
+        columns["text_value"] = pl.col(event["text"])
+    if event.get("time"):
+        columns["time"] = _time(event["time"], mapping.day_zero)
+        needed.append(columns["time"])
+    whole = pl.all_horizontal(_speaks(event), *(expression.is_not_null() for expression in needed))
+    return frame.filter(whole).select(
         columns.get(name, pl.lit(None)).cast(dtype).alias(name) for name, dtype in ROWS.items()
     )
 
@@ -242,10 +250,8 @@ def _code(stated: str | dict[str, Any]) -> pl.Expr:
     return pl.col(stated["column"]).replace_strict(values, default=None, return_dtype=pl.String)
 
 
-def _time(stated: dict[str, Any] | None, day_zero: date) -> pl.Expr | None:
+def _time(stated: dict[str, Any], day_zero: date) -> pl.Expr:
     """Return the time of an event: `age` years before day zero (a birth), `days` from it, or what a `column` holds."""
-    if stated is None:
-        return None
     if "column" in stated:
         return pl.col(stated["column"]).str.to_datetime(stated.get("format"), time_unit="us", strict=False)
     start = pl.lit(day_zero).cast(pl.Datetime("us"))

@@ -1,6 +1,5 @@
 """A coded event as one vector: code (with its parents), value, and time fused into a single position."""
 
-# ruff: noqa: N815 (tensors carry shape suffixes, as fields too)
 from __future__ import annotations
 
 from dataclasses import dataclass

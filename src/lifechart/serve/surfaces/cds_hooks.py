@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lifechart.care.comparison import excess
 from lifechart.care.risk import DECLARATION, horizon_in_words
@@ -53,8 +54,8 @@ class _Lenient(BaseModel):
 class Context(_Lenient):
     """Of the hook patient-view."""
 
-    userId: str = ""  # noqa: N815  the specification's names
-    patientId: str  # noqa: N815
+    userId: str = ""
+    patientId: str
 
 
 class Authorization(_Lenient):
@@ -63,14 +64,17 @@ class Authorization(_Lenient):
     access_token: str
 
 
+Body = TypeVar("Body", bound=_Lenient)
+
+
 class Call(_Lenient):
     """A request of the hook patient-view."""
 
     hook: Literal["patient-view"]
-    hookInstance: uuid.UUID  # noqa: N815
+    hookInstance: uuid.UUID
     context: Context
-    fhirServer: str = ""  # noqa: N815
-    fhirAuthorization: Authorization | None = None  # noqa: N815
+    fhirServer: str = ""
+    fhirAuthorization: Authorization | None = None
     prefetch: dict[str, Resource | None] = Field(default_factory=dict)
 
 
@@ -84,7 +88,7 @@ class OverrideReason(_Lenient):
     """Why a card was dismissed."""
 
     reason: Coding | None = None
-    userComment: str = ""  # noqa: N815
+    userComment: str = ""
 
 
 class Entry(_Lenient):
@@ -92,8 +96,8 @@ class Entry(_Lenient):
 
     card: uuid.UUID
     outcome: Literal["accepted", "overridden"]
-    overrideReason: OverrideReason | None = None  # noqa: N815
-    outcomeTimestamp: datetime  # noqa: N815
+    overrideReason: OverrideReason | None = None
+    outcomeTimestamp: datetime
 
 
 class Feedback(_Lenient):
@@ -131,9 +135,10 @@ async def discovery(request: Request) -> Response:
 
 
 @router.post(f"/{SERVICE}")
-async def patient_view(request: Request, client: Client, call: Call) -> Response:
+async def patient_view(request: Request, client: Client) -> Response:
     """Answer with cards: none where nothing stands out, nothing is released, or nothing may be shown."""
     house = house_of(request)
+    call = await _body(request, Call)
     try:
         chart = await _chart(house, call)
     except (ChartUnreadable, NoSuchPatient) as error:
@@ -148,26 +153,38 @@ async def patient_view(request: Request, client: Client, call: Call) -> Response
 
 
 @router.post(f"/{SERVICE}/feedback")
-async def feedback(request: Request, client: Client, body: Feedback) -> Response:
+async def feedback(request: Request, client: Client) -> Response:
     """Keep what users did with cards."""
+    body = await _body(request, Feedback)
     await asyncio.to_thread(_keep, house_of(request), client, body)
     return JSONResponse({})
 
 
 def cards(shown: Shown, chart: Chart, page: str, institution: str) -> list[dict[str, Any]]:
     """Return an answer's cards: red flags, then at most three risks that stand above what is usual."""
-    answer, ready = shown.answer, shown.ready
-    if answer is None or ready is None:
+    answer, behind = shown.answer, shown.behind
+    if answer is None or behind is None:
         return []
     made = [
-        _flag_card(f"flag-{number}", claim, shown, page, institution)
+        _flag_card(f"flag-{number}", claim, behind.digest, page, institution)
         for number, claim in enumerate(risk_view.flags(answer))
     ]
     if answer.disposition in (Disposition.ABSTAINED, Disposition.NEEDS_INFORMATION):
-        return [_card(shown, WHOLE, "info", f"No forecast: {answer.reason}", answer.reason, page, institution)]
-    risks = risk_view.risks(answer, ready, chart.timeline, {})
+        return [_card(behind.digest, WHOLE, "info", f"No forecast: {answer.reason}", answer.reason, page, institution)]
+    risks = risk_view.risks(answer, behind, chart.timeline, {})
     outstanding = [risk for risk in risks if excess(risk.headline.probability or 0.0, risk.usual.usual) > 0]
-    return made + [_risk_card(risk, shown, page, institution) for risk in outstanding[:MOST_CARDS]]
+    return made + [_risk_card(risk, behind.digest, page, institution) for risk in outstanding[:MOST_CARDS]]
+
+
+async def _body(request: Request, model: type[Body]) -> Body:
+    """Read a request's JSON; raises InputError that names the places that are not as specified, never their values."""
+    try:
+        return model.model_validate(orjson.loads(await request.body()))
+    except orjson.JSONDecodeError:
+        raise InputError("body", "(not shown)", "JSON") from None
+    except ValidationError as error:
+        places = sorted({".".join(str(part) for part in each["loc"]) for each in error.errors(include_input=False)})
+        raise InputError(", ".join(places), "(not shown)", "as CDS Hooks 2.0 has it") from None
 
 
 async def _chart(house: House, call: Call) -> Chart:
@@ -183,13 +200,13 @@ async def _chart(house: House, call: Call) -> Chart:
     return await house.ehr.chart(patient_id, token)
 
 
-def _flag_card(about: str, claim: Claim, shown: Shown, page: str, institution: str) -> dict[str, Any]:
+def _flag_card(about: str, claim: Claim, digest: str, page: str, institution: str) -> dict[str, Any]:
     chart, threshold = claim.evidence
     detail = f"**{claim.text}**\n\nThreshold: {threshold.reference}."
-    return _card(shown, about, "warning", claim.text, detail, f"{page}#{anchor(chart.reference)}", institution)
+    return _card(digest, about, "warning", claim.text, detail, f"{page}#{anchor(chart.reference)}", institution)
 
 
-def _risk_card(risk: risk_view.RiskView, shown: Shown, page: str, institution: str) -> dict[str, Any]:
+def _risk_card(risk: risk_view.RiskView, digest: str, page: str, institution: str) -> dict[str, Any]:
     claim, interval = risk.headline, risk.headline.interval
     assert interval is not None
     assert claim.probability is not None
@@ -207,15 +224,15 @@ def _risk_card(risk: risk_view.RiskView, shown: Shown, page: str, institution: s
         lines.append(f"Moved most by: {moved}.")
     lines.append(f"How the model did on people like this: {claim.evidence[-1].label}.")
     return _card(
-        shown, risk.outcome, "info", summary, "\n\n".join(lines), f"{page}#{anchor(risk.outcome)}", institution
+        digest, risk.outcome, "info", summary, "\n\n".join(lines), f"{page}#{anchor(risk.outcome)}", institution
     )
 
 
 def _card(
-    shown: Shown, about: str, indicator: str, summary: str, detail: str, page: str, institution: str
+    digest: str, about: str, indicator: str, summary: str, detail: str, page: str, institution: str
 ) -> dict[str, Any]:
     return {
-        "uuid": card_id(shown.digest, about),
+        "uuid": card_id(digest, about),
         "summary": summary if len(summary) < 140 else summary[:138] + "…",
         "indicator": indicator,
         "detail": detail,

@@ -16,7 +16,7 @@ from lifechart.serve import chart_view, decisions, risk_view
 from lifechart.serve.access import User
 from lifechart.serve.bedside import House, Shown, ask, house_of
 from lifechart.serve.pages import render
-from lifechart.serve.records import Chart, local_now
+from lifechart.serve.records import FOUND_AT_MOST, Chart, local_now
 from lifechart.serve.sign_in import Form, signed_in
 from lifechart.serve.store import Decision
 from lifechart.serve.surfaces import Outlet
@@ -26,6 +26,8 @@ surface = Outlet("clinician", router)
 
 Reader = Annotated[User, Depends(signed_in(Role.CLINICIAN, Role.NURSE))]
 _SHORTEST_SEARCH = 2
+_SHOWN_SERIES = 12
+"""Series of results that are not folded away: a long chart has dozens."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,7 +40,8 @@ async def find(request: Request, user: Reader, q: str = "") -> Response:
         patients = await house_of(request).ehr.search_patients(text[:100])
         found = [chart_view.person(each, local_now().date()) for each in patients]
     too_short = bool(text) and found is None
-    return render(request, "find.html", {"q": text, "found": found, "too_short": too_short})
+    context = {"q": text, "found": found, "too_short": too_short, "most": FOUND_AT_MOST}
+    return render(request, "find.html", context)
 
 
 @router.get("/patients/{patient_id}")
@@ -83,8 +86,8 @@ def _keep(house: House, decision: Decision) -> None:
 
 def _context(chart: Chart, shown: Shown, decided: dict[str, Decision]) -> dict[str, object]:
     now = chart.as_of
-    answer, ready = shown.answer, shown.ready
-    risks = risk_view.risks(answer, ready, chart.timeline, decided) if answer and ready else []
+    answer, behind = shown.answer, shown.behind
+    risks = risk_view.risks(answer, behind, chart.timeline, decided) if answer and behind else []
     lists = {
         "conditions": chart_view.conditions(chart),
         "medications": chart_view.medications(chart),
@@ -98,14 +101,14 @@ def _context(chart: Chart, shown: Shown, decided: dict[str, Decision]) -> dict[s
         "person": chart_view.person(chart.patient, now.date()),
         "allergies": chart_view.allergies(chart),
         "answer": answer,
-        "answer_digest": shown.digest,
         "withheld": shown.withheld,
         "flags": risk_view.flags(answer) if answer else [],
         "risks": risks,
-        "ready": ready,
+        "behind": behind,
         "declaration": DECLARATION,
         "reasons": decisions.REASONS,
         "series": series,
+        "shown_series": _SHOWN_SERIES,
         "anchors": anchors,
         "anchor": chart_view.anchor,
         "axis": chart_view.axis((item for items in lists.values() for item in items), now),

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from lifechart.core.capability import Declaration, Phase, Role
 from lifechart.core.errors import InputError, IntegrityError, LifechartError
 from lifechart.core.report import Report
-from lifechart.ledger.log import Entry
+from lifechart.ledger.statement import Statement
 from lifechart.ledger.verify import Verification, verify
 from lifechart.release.gate import Check
 from lifechart.release.history import State
@@ -158,16 +158,24 @@ def criteria_of(checks: Sequence[Check]) -> list[Criterion]:
 
 
 def _overview(house: House) -> dict[str, object]:
-    house.ledger.refresh()
-    size = house.ledger.size
-    last: list[Entry] = list(house.ledger.entries(max(0, size - _LAST), size))
+    standings: list[Standing] = []
+    last: list[tuple[int, Statement]] = []
+    fault = ""
+    try:
+        house.ledger.refresh()
+        size = house.ledger.size
+        last = [(entry.index, entry.statement) for entry in house.ledger.entries(max(0, size - _LAST), size)]
+        standings = [_standing(house, plug.declaration) for plug in house.predictor.capabilities.values()]
+    except IntegrityError as error:
+        fault = str(error)
     return {
-        "standings": [_standing(house, plug.declaration) for plug in house.predictor.capabilities.values()],
+        "standings": standings,
         "phases": _PHASE_WORDS,
         "reasons": decisions.REASONS,
-        "size": size,
+        "size": house.ledger.size,
         "root": house.ledger.root,
-        "last": [(entry.index, entry.statement) for entry in reversed(last)],
+        "last": last[::-1],
+        "fault": fault,
     }
 
 

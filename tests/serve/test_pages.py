@@ -1,0 +1,130 @@
+"""Every page in a real browser: no accessibility violation, nothing wider than the screen, no script error, and
+decisions with and without JavaScript. Pictures for the eye: set LIFECHART_PICTURES to a folder."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lifechart.serve.pages import STATIC
+from tests.serve.house import PASSWORD, Hospital, hospital
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()), None)
+AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+WIDTHS = (1280, 390)
+
+if CHROMIUM is None or not AXE.exists() or not (STATIC / "vendor").exists():
+    pytest.skip("no chromium, or web/build.py has not run", allow_module_level=True)
+
+PAGES = {
+    "sign-in": ("", "/sign-in"),
+    "find": ("dr.reyes", "/patients?q=ma"),
+    "find-nothing": ("dr.reyes", "/patients?q=zz"),
+    "find-too-short": ("dr.reyes", "/patients?q=z"),
+    "patient": ("dr.reyes", "/patients/ines"),
+    "patient-red-flag": ("dr.reyes", "/patients/tom"),
+    "patient-little-known": ("dr.reyes", "/patients/ada"),
+    "not-there": ("dr.reyes", "/patients/nobody"),
+    "not-allowed": ("dr.reyes", "/steward"),
+    "steward": ("sam.steward", "/steward"),
+    "release": ("sam.steward", "/steward/risk/releases/1"),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    with hospital(tmp_path_factory.mktemp("house")) as held:
+        yield held
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as driver:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        launched = driver.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def faults() -> list[str]:
+    return []
+
+
+def open_page(
+    browser: playwright.Browser, place: Hospital, name: str, width: int, faults: list[str], **more: object
+) -> playwright.Page:
+    context = browser.new_context(viewport={"width": width, "height": 900}, base_url=str(place.client.base_url), **more)
+    page = context.new_page()
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
+    page.on(
+        "request", lambda request: faults.append(request.url) if str(place.client.base_url) not in request.url else None
+    )
+    if name:
+        page.goto("/sign-in")
+        page.fill("#name", name)
+        page.fill("#password", PASSWORD)
+        page.click("main form button:has-text('Sign in')")
+    return page
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_sound(browser: playwright.Browser, place: Hospital, faults: list[str], name: str, width: int) -> None:
+    user, path = PAGES[name]
+    # axe is put into the page by the test, which the page's own policy rightly forbids.
+    page = open_page(browser, place, user, width, faults, bypass_csp=True)
+    page.goto(path)
+    for folded in page.query_selector_all("details:not([open]) > summary"):
+        if folded.is_visible():
+            folded.click()
+    if folder := os.environ.get("LIFECHART_PICTURES"):
+        page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
+    page.evaluate(AXE.read_text())
+    violations = page.evaluate("axe.run()")["violations"]
+    assert not [(each["id"], [node["target"] for node in each["nodes"]]) for each in violations]
+    too_wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(too_wide) <= 0
+    assert not faults
+    page.context.close()
+
+
+def test_charts_are_drawn_from_their_tables_under_the_real_policy(
+    browser: playwright.Browser, place: Hospital, faults: list[str]
+) -> None:
+    page = open_page(browser, place, "dr.reyes", 1280, faults)
+    page.goto("/patients/ines")
+    page.locator(".lc-chart").first.scroll_into_view_if_needed()
+    page.wait_for_selector(".lc-chart canvas")
+    assert not faults
+    page.context.close()
+
+
+def test_a_driver_leads_into_the_folded_table(browser: playwright.Browser, place: Hospital, faults: list[str]) -> None:
+    page = open_page(browser, place, "dr.reyes", 1280, faults)
+    page.goto("/patients/ines")
+    link = page.locator(".lc-drivers a").first
+    target = page.locator(link.get_attribute("href"))
+    assert not target.is_visible()
+    link.click()
+    target.wait_for(state="visible")
+    page.context.close()
+
+
+@pytest.mark.parametrize("scripted", [True, False])
+def test_a_risk_is_dismissed_with_and_without_javascript(
+    browser: playwright.Browser, place: Hospital, faults: list[str], scripted: bool
+) -> None:
+    page = open_page(browser, place, "dr.reyes", 1280, faults, java_script_enabled=scripted)
+    page.goto("/patients/ines")
+    risk = page.locator(".lc-risk").first
+    risk.locator(".lc-dismiss summary").click()
+    risk.locator("select").select_option("not-now" if scripted else "unlikely")
+    risk.locator("button[value=dismissed]").click()
+    words = "Not what matters at the moment" if scripted else "Does not fit this person"
+    page.locator(".lc-decided", has_text=words).first.wait_for()
+    page.context.close()
