@@ -32,7 +32,7 @@ class Recipe:
 
     dropout: float = 0.2
     weight_decay: float = 0.1
-    history_spread: float = 0.08
+    history_spread: float = 0.06
     """Standard deviation of the normal prior on what a column of the history does to a log hazard."""
     next_code_weight: float = 0.1
     recurrence_weight: float = 0.25

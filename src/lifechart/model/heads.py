@@ -43,9 +43,9 @@ class HazardHead(nn.Module):
         outcomes = len(base.first)
         self.outcomes, self.rank = outcomes, rank
         self.history = nn.EmbeddingBag(columns, rank + outcomes, mode="sum")
-        self.deep = nn.Sequential(
-            nn.Linear(width + rank + features, 2 * rank), nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * rank, rank)
-        )
+        self.from_hidden = nn.Linear(width, 2 * rank, bias=False)
+        self.from_history = nn.Linear(rank + features, 2 * rank)
+        self.to_state = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * rank, rank))
         self.by_age = nn.Linear(features, outcomes, bias=False)
         self.out = nn.Linear(rank, outcomes)
         self.out_by_bin = nn.Linear(rank, outcomes * NUM_BINS)
@@ -54,7 +54,9 @@ class HazardHead(nn.Module):
         self.again_shift = nn.Parameter(torch.zeros(outcomes))
         nn.init.normal_(self.history.weight[:, :rank], std=0.02)
         nn.init.zeros_(self.history.weight[:, rank:])
-        for linear in (self.by_age, self.out, self.out_by_bin):
+        # The hidden state enters as it proves its worth: begun at full strength, the backbone learns patients by heart
+        # before the history has said its part.
+        for linear in (self.by_age, self.out, self.out_by_bin, self.from_hidden):
             nn.init.zeros_(linear.weight)
         nn.init.zeros_(self.out.bias)
         nn.init.zeros_(self.out_by_bin.bias)
@@ -79,7 +81,8 @@ class HazardHead(nn.Module):
         self, hidden_QD: Tensor, code_QZ: Tensor, wide_QO: Tensor, features_QF: Tensor, had_QO: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Join the parts: log hazards [Q, O, B] and the last layer's input [Q, Z]."""
-        state_QZ = self.deep(torch.cat([hidden_QD.float(), code_QZ, features_QF], dim=1)).float()
+        joined = self.from_history(torch.cat([code_QZ, features_QF], dim=1)) + self.from_hidden(hidden_QD)
+        state_QZ = self.to_state(joined).float()
         state_QZ = torch.tanh(state_QZ / 4) * 4
         shared_QO = wide_QO + self.by_age(features_QF).float() + self.out(state_QZ).float()
         by_bin_QOB = self.out_by_bin(state_QZ).float().view(-1, self.outcomes, NUM_BINS)
