@@ -57,7 +57,7 @@ DRAWS = 32
 
 def main(quick: bool) -> dict[str, float]:
     """Run every stage, print the table, and return the figures."""
-    lives, size, min_events, worst_events = (2_000, "xs", 10, 10) if quick else (10_000, "m", 50, 100)
+    lives, size, min_events, worst_events = (2_000, "xs", 10, 10) if quick else (10_000, "xs", 50, 100)
     size = os.environ.get("BENCH_ORACLE_SIZE", size)
     kept = os.environ.get("BENCH_ORACLE_DIR")
     with tempfile.TemporaryDirectory() as passing:
