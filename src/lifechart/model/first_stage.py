@@ -25,7 +25,7 @@ from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
 NUM_MOMENTS = 512
 """Questions a step."""
-LEAST_STEPS, LEAST_EPOCHS = 500, 2
+LEAST_STEPS, LEAST_EPOCHS = 400, 3
 PER_LIFE = 24
 """Questions to each life in each epoch."""
 _RATE, _WARMUP, _AVERAGING, _WEIGHT_DECAY = 2e-3, 0.05, 0.99, 0.1

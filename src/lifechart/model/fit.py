@@ -40,7 +40,7 @@ class Recipe:
     averaging: float = 0.995
     warmup: float = 0.05
     clip: float = 1.0
-    patience: int = 3
+    patience: int = 2
     most_logits: int = 2_000_000
 
 
