@@ -18,11 +18,12 @@ from torch import nn
 
 from lifechart.core import durable
 from lifechart.model.batches import Collator, Windows, cut, in_groups
-from lifechart.model.heads import BaseRates, log_base_rates, survival_loss
+from lifechart.model.first_stage import fit_first_stage
+from lifechart.model.heads import BaseRates, log_base_rates, survival
 from lifechart.model.network import Batch, Network
-from lifechart.model.questions import EDGES, Labels, Questions, label, sample_questions
+from lifechart.model.questions import Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
-from lifechart.model.tokens import DAY_US, Tokens
+from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import Vocabulary
 
 
@@ -32,14 +33,14 @@ class Recipe:
 
     dropout: float = 0.2
     weight_decay: float = 0.1
-    history_spread: float = 0.06
-    """Standard deviation of the normal prior on what a column of the history does to a log hazard."""
+    prior: tuple[float, float] = (0.01, 0.25)
+    """Scale and strength of the heavy-tailed prior on what a column of the history does to a log hazard."""
     next_code_weight: float = 0.1
     recurrence_weight: float = 0.25
     averaging: float = 0.995
     warmup: float = 0.05
     clip: float = 1.0
-    patience: int = 3
+    patience: int = 2
     most_logits: int = 2_000_000
 
 
@@ -47,6 +48,8 @@ class Recipe:
 class Progress:
     """Where a fit stands, for whoever shows it."""
 
+    stage: str
+    """`history` (the first, short) or `network`."""
     step: int
     steps: int
     loss: float
@@ -106,16 +109,15 @@ class Fitter:
         self.best_state = _copied(self.averaged)
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []
-        # The prior counts once against the likelihood of the whole split, of which windows of five years that do not
-        # overlap are the independent parts; the loss is a mean over questions.
-        windows = float((self.train.end / DAY_US / EDGES[-1]).sum())
-        self._prior = 1.0 / (2 * self.recipe.history_spread**2 * windows)
         self.steps = self.size.epochs * len(self._plan(0)[2])
 
     def run(self, stop_at: int | None = None) -> Fit:
         """Fit until the last epoch, until tuning loss stops falling, or until `stop_at` steps (to be resumed)."""
         began = time.perf_counter()
-        self._resume()
+        if not self._resume():
+            self._first_stage()
+        for each in self._settled():
+            each.requires_grad_(False)
         while self.epoch < self.size.epochs and not self._stale():
             questions, windows, groups = self._plan(self.epoch)
             done = self.step - sum(int(each["steps"]) for each in self.history)
@@ -124,7 +126,7 @@ class Fitter:
                 self.losses.append(loss)
                 last = self.history[-1]["tuning_loss"] if self.history else math.nan
                 rate = (self.events - self.resumed_events) / (time.perf_counter() - began)
-                self.report(Progress(self.step, self.steps, loss, rate, last))
+                self.report(Progress("network", self.step, self.steps, loss, rate, last))
                 if self.step % self.save_every == 0:
                     self._save()
                 if self.step == stop_at:
@@ -132,6 +134,18 @@ class Fitter:
                     return self._fit(began)
             self._end_epoch(len(groups))
         return self._fit(began)
+
+    def _first_stage(self) -> None:
+        def hear(step: int, steps: int, loss: float) -> None:
+            self.report(Progress("history", step, steps, loss, math.nan, math.nan))
+
+        loss = fit_first_stage(
+            self.network.hazards, self.train, self.vocabulary, self.seed, self.recipe.recurrence_weight,
+            self.recipe.prior, hear,
+        )  # fmt: skip
+        self.averaged.load_state_dict(self.network.state_dict())
+        self.best, self.best_state = self.tuning_loss(), _copied(self.averaged)
+        self.history.append({"steps": 0, "train_loss": loss, "tuning_loss": self.best})
 
     def _fit(self, began: float) -> Fit:
         network = copy.deepcopy(self.averaged)
@@ -177,15 +191,14 @@ class Fitter:
         # Seeding each step makes a resumed run draw the dropout that an unbroken one would have drawn.
         torch.manual_seed(self.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["scale"] * self.size.rate * self._schedule()
+            group["lr"] = self.size.rate * self._schedule()
         self.network.train()
         with self._precision():
             output = self.network(batch)
             auxiliary = self.network.next_code_loss(batch, output.hidden_RTD, self.recipe.most_logits)
         main = survival(output.log_hazard_QOB, labels, self.recipe.recurrence_weight)
         self.optimizer.zero_grad(set_to_none=True)
-        prior = self.network.hazards.history.weight.square().sum() * self._prior
-        (main + self.recipe.next_code_weight * auxiliary + prior).backward()  # type: ignore[no-untyped-call]
+        (main + self.recipe.next_code_weight * auxiliary).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
@@ -222,14 +235,16 @@ class Fitter:
         return total / max(number, 1)
 
     def _groups(self) -> list[dict[str, Any]]:
-        table = self.network.hazards.history.weight
-        flat = [p for p in self.network.parameters() if p.ndim < 2]
-        matrices = [p for p in self.network.parameters() if p.ndim >= 2 and p is not table]
+        """Return what the second stage learns: all but the hazard head's own part, which the first one has settled."""
+        settled = {id(each) for each in self._settled()}
+        learnt = [each for each in self.network.parameters() if id(each) not in settled]
         return [
-            {"params": matrices, "weight_decay": self.recipe.weight_decay, "scale": 1.0},
-            {"params": flat, "weight_decay": 0.0, "scale": 1.0},
-            {"params": [table], "weight_decay": 0.0, "scale": 1.0},
+            {"params": [each for each in learnt if each.ndim >= 2], "weight_decay": self.recipe.weight_decay},
+            {"params": [each for each in learnt if each.ndim < 2], "weight_decay": 0.0},
         ]
+
+    def _settled(self) -> list[nn.Parameter]:
+        return [each for name, each in self.network.hazards.named_parameters() if not name.startswith("from_hidden")]
 
     def _identity(self) -> str:
         shape = [asdict(self.size), asdict(self.recipe), self.seed, self.data_digest]
@@ -247,12 +262,13 @@ class Fitter:
         with durable.replacing(self.checkpoint) as aside:
             torch.save(state, aside)
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Go on from the checkpoint, if it is this run's; say whether it was."""
         if self.checkpoint is None or not self.checkpoint.exists():
-            return
+            return False
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         if state["identity"] != self._identity():
-            return  # Another run's: this one begins anew and overwrites it.
+            return False  # Another run's: this one begins anew and overwrites it.
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -260,20 +276,12 @@ class Fitter:
         self.losses = state["losses"]
         self.step, self.epoch, self.events = state["step"], state["epoch"], state["events"]
         self.resumed_events = self.events
+        return True
 
 
 def label_of(tokens: Tokens, questions: Questions, vocabulary: Vocabulary) -> Labels:
     """Return the labels of questions over a vocabulary's outcomes."""
     return label(tokens, questions, len(vocabulary.outcomes))
-
-
-def survival(log_hazard_QOB: torch.Tensor, labels: Labels, recurrence_weight: float) -> torch.Tensor:
-    """Return the survival loss against `labels`; what is already on record counts `recurrence_weight`."""
-    device = log_hazard_QOB.device
-    had = torch.from_numpy(labels.had).to(device)
-    weight = torch.where(had, recurrence_weight, 1.0)
-    days_to, observed = torch.from_numpy(labels.days_to).to(device), torch.from_numpy(labels.observed).to(device)
-    return survival_loss(log_hazard_QOB, days_to, observed, weight)
 
 
 def bfloat16_pays(device: torch.device) -> bool:

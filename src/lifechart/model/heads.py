@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lifechart.model.questions import EDGES
+from lifechart.model.questions import EDGES, Labels
 
 # Shapes: Q questions, D width, F plain features of a question, C history columns, Z rank, O outcomes, B intervals.
 
@@ -29,10 +29,10 @@ class BaseRates:
 class HazardHead(nn.Module):
     """Log hazard a day [Q, O, B], constant within each interval of EDGES: piecewise exponential survival.
 
-    A wide part (linear in the history and the age, one weight an outcome) stands beside a deep one (the hidden state,
-    the history and the question through a small network whose last layer all outcomes share, which lends rare ones the
-    strength of the common). What the record says happened before is a separate offset: a second heart attack has
-    another hazard than a first.
+    Three parts are added up: a wide one (linear in the history and the age, one weight an outcome); a deep one (the
+    history and the question through a small network whose last layer all outcomes share, which lends rare ones the
+    strength of the common); and what the backbone's hidden state has to add to both.
+    What the record says happened before is a separate offset: a second heart attack has another hazard than a first.
     """
 
     base_OB: Tensor
@@ -43,30 +43,31 @@ class HazardHead(nn.Module):
         outcomes = len(base.first)
         self.outcomes, self.rank = outcomes, rank
         self.history = nn.EmbeddingBag(columns, rank + outcomes, mode="sum")
-        self.from_hidden = nn.Linear(width, 2 * rank, bias=False)
         self.from_history = nn.Linear(rank + features, 2 * rank)
         self.to_state = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * rank, rank))
         self.by_age = nn.Linear(features, outcomes, bias=False)
         self.out = nn.Linear(rank, outcomes)
         self.out_by_bin = nn.Linear(rank, outcomes * NUM_BINS)
+        # Begun at nothing: what the backbone adds, it has to earn.
+        earned = nn.Linear(rank, outcomes, bias=False)
+        nn.init.zeros_(earned.weight)
+        self.from_hidden = nn.Sequential(nn.Linear(width + rank, rank), nn.SiLU(), nn.Dropout(dropout), earned)
         self.register_buffer("base_OB", torch.tensor(base.first))
         self.register_buffer("again_OB", torch.tensor(base.again))
         self.again_shift = nn.Parameter(torch.zeros(outcomes))
         nn.init.normal_(self.history.weight[:, :rank], std=0.02)
         nn.init.zeros_(self.history.weight[:, rank:])
-        # The hidden state enters as it proves its worth: begun at full strength, the backbone learns patients by heart
-        # before the history has said its part.
-        for linear in (self.by_age, self.out, self.out_by_bin, self.from_hidden):
+        for linear in (self.by_age, self.out, self.out_by_bin):
             nn.init.zeros_(linear.weight)
         nn.init.zeros_(self.out.bias)
         nn.init.zeros_(self.out_by_bin.bias)
 
     def forward(
-        self, hidden_QD: Tensor, features_QF: Tensor, history: tuple[Tensor, Tensor, Tensor], had_QO: Tensor
+        self, hidden_QD: Tensor | None, features_QF: Tensor, history: tuple[Tensor, Tensor, Tensor], had_QO: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return log hazards [Q, O, B] and the last layer's input [Q, Z].
+        """Return log hazards [Q, O, B] and the history's state [Q, Z].
 
-        `history`: columns, weights and offsets of questions.History.
+        `history`: columns, weights and offsets of questions.History. `hidden_QD` is None in the first stage of a fit.
         """
         code_QZ, wide_QO = self.read_history(history)
         return self.forecast(hidden_QD, code_QZ, wide_QO, features_QF, had_QO)
@@ -78,16 +79,25 @@ class HazardHead(nn.Module):
         return summed[:, : self.rank], summed[:, self.rank :]
 
     def forecast(
-        self, hidden_QD: Tensor, code_QZ: Tensor, wide_QO: Tensor, features_QF: Tensor, had_QO: Tensor
+        self, hidden_QD: Tensor | None, code_QZ: Tensor, wide_QO: Tensor, features_QF: Tensor, had_QO: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Join the parts: log hazards [Q, O, B] and the last layer's input [Q, Z]."""
-        joined = self.from_history(torch.cat([code_QZ, features_QF], dim=1)) + self.from_hidden(hidden_QD)
-        state_QZ = self.to_state(joined).float()
+        """Join the parts: log hazards [Q, O, B] and the history's state [Q, Z]."""
+        state_QZ = self.to_state(self.from_history(torch.cat([code_QZ, features_QF], dim=1))).float()
         state_QZ = torch.tanh(state_QZ / 4) * 4
         shared_QO = wide_QO + self.by_age(features_QF).float() + self.out(state_QZ).float()
         by_bin_QOB = self.out_by_bin(state_QZ).float().view(-1, self.outcomes, NUM_BINS)
+        if hidden_QD is not None:
+            shared_QO = shared_QO + self.from_hidden(torch.cat([hidden_QD.float(), state_QZ], dim=1)).float()
         base_QOB = torch.where(had_QO.unsqueeze(-1), self.again_OB + self.again_shift.unsqueeze(-1), self.base_OB)
         return base_QOB + shared_QO.unsqueeze(-1) + by_bin_QOB, state_QZ
+
+
+def survival(log_hazard_QOB: Tensor, labels: Labels, recurrence_weight: float) -> Tensor:
+    """Return the survival loss against `labels`; what is already on record counts `recurrence_weight`."""
+    device = log_hazard_QOB.device
+    weight = torch.where(torch.from_numpy(labels.had).to(device), recurrence_weight, 1.0)
+    days_to, observed = torch.from_numpy(labels.days_to).to(device), torch.from_numpy(labels.observed).to(device)
+    return survival_loss(log_hazard_QOB, days_to, observed, weight)
 
 
 def survival_loss(log_hazard_QOB: Tensor, days_to_QO: Tensor, observed_Q: Tensor, weight_QO: Tensor) -> Tensor:

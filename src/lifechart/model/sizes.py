@@ -16,12 +16,12 @@ class Size:
     context: int
     """Events that the attention sees at once; older ones reach it through the history (questions.History)."""
     rank: int
-    """Width of the forecast's last layer."""
+    """Width of the history's state, the layer that all outcomes share."""
     batch_tokens: int
     rate: float
     epochs: int
     questions: int
-    """Moments asked about in each life in each epoch."""
+    """Moments asked about in each life in each epoch of the backbone."""
 
     @property
     def heads(self) -> int:
@@ -30,10 +30,10 @@ class Size:
 
 
 SIZES = {
-    "xs": Size(width=64, layers=2, context=256, rank=48, batch_tokens=4096, rate=2e-3, epochs=3, questions=16),
-    "s": Size(width=96, layers=2, context=256, rank=64, batch_tokens=8192, rate=2e-3, epochs=4, questions=16),
-    "m": Size(width=128, layers=4, context=512, rank=64, batch_tokens=16384, rate=1.5e-3, epochs=5, questions=16),
-    "l": Size(width=384, layers=8, context=1024, rank=128, batch_tokens=65536, rate=6e-4, epochs=10, questions=16),
+    "xs": Size(width=64, layers=2, context=256, rank=48, batch_tokens=4096, rate=2e-3, epochs=2, questions=24),
+    "s": Size(width=96, layers=2, context=256, rank=64, batch_tokens=8192, rate=2e-3, epochs=3, questions=24),
+    "m": Size(width=128, layers=4, context=512, rank=96, batch_tokens=16384, rate=1.5e-3, epochs=3, questions=24),
+    "l": Size(width=384, layers=8, context=1024, rank=128, batch_tokens=65536, rate=6e-4, epochs=6, questions=24),
 }
 
 

@@ -100,7 +100,8 @@ def train(
         fitter = fitting.Fitter(
             vocabulary, chosen, tokens, tuning, seed, recipe, where, out / RESUME, data_digest,
             report=lambda at: bar.update(
-                task, total=at.steps, completed=at.step, loss=at.loss, tuning=at.tuning_loss, rate=at.rate
+                task, description=at.stage, total=at.steps, completed=at.step, loss=at.loss, tuning=at.tuning_loss,
+                rate=at.rate,
             ),
         )  # fmt: skip
         fitted = fitter.run()
