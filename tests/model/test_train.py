@@ -5,11 +5,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 from lifechart.core.errors import InputError
 from lifechart.core.settings import Settings
 from lifechart.data import shards
 from lifechart.ledger.log import Log, open_log
+from lifechart.model import threads
 from lifechart.model import train as training
 from lifechart.model.forecaster import load_forecaster
 from lifechart.model.train import RESUME, train
@@ -70,3 +72,12 @@ def test_a_data_set_without_outcomes_is_refused(log: Log, tmp_path: Path) -> Non
     shards.write_dataset(tmp_path / "few", few, {})
     with pytest.raises(InputError, match="20 people"):
         train(tmp_path / "few", tmp_path / "model", size="xs", seed=0, log=log)
+
+
+def test_small_networks_use_one_core_and_put_back_what_was_set() -> None:
+    before = torch.get_num_threads()
+    with threads.suited_to(64):
+        assert torch.get_num_threads() == 1
+    with threads.suited_to(threads.SMALL_WIDTH + 1):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before

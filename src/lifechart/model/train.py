@@ -20,6 +20,7 @@ from lifechart.data import shards
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
 from lifechart.model import fit as fitting
+from lifechart.model import threads
 from lifechart.model.calibration import Calibration, calibrate
 from lifechart.model.checkpoint import FILES, save_model
 from lifechart.model.inference import Told, tell
@@ -95,7 +96,7 @@ def train(
     data_digest = shards.dataset_digest(dataset)
     recipe = fitting.Recipe()
     bar = _bar(sys.stderr.isatty() if progress is None else progress)
-    with bar:
+    with bar, threads.suited_to(chosen.width):
         task = bar.add_task("train", total=None, loss=float("nan"), tuning=float("nan"), rate=0.0)
         fitter = fitting.Fitter(
             vocabulary, chosen, tokens, tuning, seed, recipe, where, out / RESUME, data_digest,
