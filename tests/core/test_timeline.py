@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifechart.core.errors import InputError
-from lifechart.core.timeline import BIRTH, COLUMNS, DEATH, Timeline
+from lifechart.core.timeline import BIRTH, DEATH, Timeline
 
 times = st.datetimes(datetime(1920, 1, 1), datetime(2030, 1, 1))
 rows = st.lists(st.fixed_dictionaries({"time": st.none() | times, "code": st.sampled_from(["A", "B", BIRTH])}))
 
 
 def timeline(events: list[dict[str, object]]) -> Timeline:
-    return Timeline.of(1, events) if events else Timeline.of(1, pl.DataFrame(schema=dict(COLUMNS)))
+    return Timeline.of(1, events)
 
 
 @given(rows)

@@ -70,7 +70,11 @@ class Timeline:
     @classmethod
     def of(cls, subject_id: int, events: Iterable[Mapping[str, Any]] | pl.DataFrame) -> Timeline:
         """Build a timeline from rows or a frame in any order; columns that are missing become null."""
-        frame = events if isinstance(events, pl.DataFrame) else pl.DataFrame(list(events), schema_overrides=COLUMNS)
+        if not isinstance(events, pl.DataFrame):
+            rows = list(events)
+            frame = pl.DataFrame(rows, schema_overrides=COLUMNS) if rows else pl.DataFrame(schema=dict(COLUMNS))
+        else:
+            frame = events
         columns = [
             (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
             for name, dtype in COLUMNS.items()
