@@ -1,6 +1,6 @@
 # Two commands do everything on a machine with Python 3.11: `make demo` and `make test`.
 PYTHON ?= python3
-LIVES ?= 2000
+LIVES ?= 4000
 SERVE ?= 1
 BIN := .venv/bin
 

@@ -90,7 +90,7 @@ Stop with Ctrl-C.""")
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lives", type=int, default=2000, help="how many lives to simulate")
+    parser.add_argument("--lives", type=int, default=4000, help="how many lives to simulate")
     parser.add_argument("--size", default="xs", help="the model's size")
     parser.add_argument("--folder", type=Path, default=ROOT / "demo", help="where to put everything; emptied first")
     parser.add_argument("--no-serve", dest="serve", action="store_false", help="end before the server")

@@ -21,9 +21,8 @@ from lifechart.model.questions import Questions, ask, history
 from lifechart.model.tokens import Tokens, tokenise
 from lifechart.model.vocabulary import QUANTILES
 
-NUM_LEFT_OUT = 8
+NUM_LEFT_OUT = 5
 """Events left out in turn."""
-_MOST_DRIVERS = 5
 _LEAST_EFFECT = 0.03
 _LEADING = 6
 
@@ -44,8 +43,14 @@ def drivers_of(
     with_all = _log_cumulative(model, told)
     effects = with_all - _log_cumulative(model, changed)
     codes = known.events["code"].gather(tokens.row[chosen]).to_list()
+    orders, strong = np.argsort(-np.abs(effects), axis=0), np.abs(effects) >= _LEAST_EFFECT
+    rows = tokens.row[chosen].tolist()
     return [
-        [_strongest(effects[:, o, h], tokens.row[chosen], codes) for h in range(len(WIDTHS))] for o in range(outcomes)
+        [
+            tuple(Driver(rows[i], codes[i], float(effects[i, o, h])) for i in orders[:, o, h] if strong[i, o, h])
+            for h in range(len(WIDTHS))
+        ]
+        for o in range(outcomes)
     ]
 
 
@@ -96,8 +101,3 @@ def _log_cumulative(model: Model, told: Told) -> NDArray[np.float64]:
     hazard = np.exp(model.calibration.hazards(told.log_hazard).astype(np.float64)) * np.array(WIDTHS)
     log_cumulative: NDArray[np.float64] = np.log(np.cumsum(hazard, axis=2))
     return log_cumulative
-
-
-def _strongest(effects: NDArray[np.float64], rows: NDArray[np.int64], codes: list[str]) -> tuple[Driver, ...]:
-    order = np.argsort(-np.abs(effects))[:_MOST_DRIVERS]
-    return tuple(Driver(int(rows[i]), codes[i], float(effects[i])) for i in order if abs(effects[i]) >= _LEAST_EFFECT)

@@ -121,6 +121,8 @@ def processes(settings: Settings, loader: Loader | None = None) -> Executor:
     num = os.cpu_count() or 1
     # Spawned, not forked: the web process has threads, whose locks a fork would copy as they happen to stand.
     context = multiprocessing.get_context("spawn")
+    # Read by a worker as it starts: charts are small, and each worker has one core to itself.
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
     workers = ProcessPoolExecutor(num, mp_context=context, initializer=_set_up, initargs=(settings, loader))
     for _ in range(num):
         workers.submit(_warm)
