@@ -10,6 +10,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
@@ -135,6 +136,8 @@ _desk: Desk | None = None
 
 def _set_up(settings: Settings, loader: Loader | None) -> None:
     global _desk
+    # Ctrl-C reaches every process of the terminal; the web process ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if loader is None:
         from lifechart.model import threads
