@@ -4,10 +4,10 @@
 asked about new onset within a year at one day with care in each quarter of adult age. Share of the reachable of an
 outcome: (AUROC - 0.5) / (record oracle's AUROC - 0.5).
 
-Decided before any model is looked at: an outcome enters the mean with 50 occurrences (quick: 10) among the held-out
-lives and a record oracle's AUROC of 0.6, its interval above 0.55 (lifechart.evaluate.headline); one that enters and
-that the model does not forecast counts as 0. The worst outcome is sought among those with 100 occurrences or more,
-where one outcome's share is known to about 0.1 (quick: among all that enter).
+The rule looks at counts and at the oracle, never at a model: an outcome enters the mean with 50 occurrences (quick: 10)
+among the held-out lives and a record oracle's AUROC of 0.6, its interval above 0.55 (lifechart.evaluate.headline); one
+that enters and that the model does not forecast counts as 0. The worst outcome is sought among those with 100
+occurrences or more, where one outcome's share is known to about 0.1 (quick: among all that enter).
 
 BENCH_ORACLE_DIR names a folder that keeps the hospital, the data set and the opponents' scores for the next run; the
 model is always trained anew. BENCH_ORACLE_SIZE is the model's size.
