@@ -1,0 +1,5 @@
+"""`python -m lifechart.cli` is the command `lifechart`."""
+
+from lifechart.cli import main
+
+main()

@@ -1,0 +1,111 @@
+"""From records to a report: simulate, ingest, train, evaluate."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lifechart.cli.root import Out, Seed, app, print_rows
+from lifechart.core.settings import load_settings
+
+
+@app.command()
+def simulate(
+    out: Out,
+    lives: Annotated[int, typer.Option(help="How many lives.")] = 2000,
+    seed: Seed = 0,
+    today: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day the record ends.")] = None,
+) -> None:
+    """Simulate a hospital whose truth is known, and export its records as FHIR."""
+    from lifechart.simulate import hospital
+
+    made = hospital.simulate(out, lives, seed, (today or datetime.now().astimezone()).date())
+    print_rows(made.table())
+
+
+@app.command()
+def ingest(
+    path: Annotated[Path, typer.Argument(help="FHIR bundles or Bulk NDJSON, tables or MEDS: a file or folder.")],
+    out: Out,
+    source: Annotated[str | None, typer.Option(help="The source; by default whichever detects its format.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="For tables: the YAML that maps columns to events.")] = None,
+    dates: Annotated[str, typer.Option(help="shift (by a keyed offset a patient) or year (years only).")] = "shift",
+    as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+) -> None:
+    """Read records, de-identify them, and write a data set."""
+    from lifechart.data import ingest as stage
+    from lifechart.data.deidentify import structured
+    from lifechart.ledger.log import open_log
+
+    settings = load_settings()
+    with closing(open_log(settings)) as log:
+        found = stage.ingest(
+            path,
+            out,
+            key=structured.load_key(settings),
+            log=log,
+            source=source,
+            option=str(mapping or ""),
+            workers=workers,
+            dates=dates,
+            as_of=as_of,
+        )
+    print_rows(found.table())
+    print(f"{found.events:,} events of {found.subjects:,} patients in {out}")
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="A data set that `lifechart ingest` wrote.")],
+    out: Out,
+    size: Annotated[str, typer.Option(help="xs, s, m or l.")] = "s",
+    seed: Seed = 0,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default the size's own.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
+) -> None:
+    """Train a model of patient timelines; a killed run goes on where it was."""
+    from lifechart.ledger.log import open_log
+    from lifechart.model import train as stage
+
+    with closing(open_log(load_settings())) as log:
+        result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device)
+    print(result.summary())
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[Path, typer.Argument(help="A data set; its held-out patients are asked about.")],
+    model: Annotated[Path, typer.Option(help="A model that `lifechart train` wrote.")],
+    out: Out,
+    truth: Annotated[Path | None, typer.Option(help="A simulated hospital's truth: scores its oracles too.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Train boosted trees on the same data and score them.")] = True,
+    max_prompts: Annotated[int | None, typer.Option(help="Ask at most this often, chosen by lot.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Find out what a model is worth, beside boosted trees and, where it is known, the truth."""
+    from lifechart.data.deidentify import structured
+    from lifechart.evaluate import examine, summary
+    from lifechart.ledger.log import open_log
+    from lifechart.model.forecaster import load_forecaster
+
+    settings = load_settings()
+    with closing(open_log(settings)) as log:
+        report = examine.examine(
+            dataset,
+            load_forecaster(model),
+            out,
+            log=log,
+            baselines=baselines,
+            truth=truth,
+            key=structured.load_key(settings) if truth else None,
+            max_prompts=max_prompts,
+            seed=seed,
+        )
+    print_rows(summary.table(report))
+    print_rows(summary.shares(report))
+    print(f"the whole report: {out / 'report.html'}")
