@@ -42,6 +42,11 @@ class PublicKey:
         """Return the key as one line of text (a C2SP verifier key), which `parse` reads."""
         return f"{self.id}+{base64.b64encode(_ED25519 + self._raw).decode()}"
 
+    @property
+    def raw(self) -> bytes:
+        """The 32 bytes of the key itself, whoever's name it bears."""
+        return self._raw
+
     @classmethod
     def parse(cls, text: str) -> PublicKey:
         """Read a verifier key `name+id+base64`; raises InputError if it is not one or its id is not its own."""

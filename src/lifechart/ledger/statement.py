@@ -29,7 +29,11 @@ KINDS: Mapping[str, str] = {
     "release": "a release of a capability was put on the shelf, or an earlier one made current again",
     "phase": "a capability entered a phase",
     "switch": "a capability was switched off or on",
-    "approval": "a named person approved a release",
+    "person": "somebody may sign for the institution, in these offices and with this key, or no longer",
+    "approval": "a named person approved something, on exact bytes; kept with it",
+    "protocol": "a protocol was registered or amended, which seals it",
+    "validation": "a protocol was carried out, and what came of it",
+    "trial": "a step of a randomised trial",
     "answer": "an answer was given about a patient, who stands in it as a keyed hash",
     "feedback": "a user accepted or dismissed an answer",
 }

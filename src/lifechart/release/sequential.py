@@ -220,7 +220,8 @@ class _Walk:
 
     def _standardised(self, fraction: float, bound: float) -> Floats:
         ahead = fraction - self._fraction
-        return (bound * np.sqrt(fraction) - self._nodes - self._drift * ahead) / np.sqrt(ahead)
+        standardised: Floats = (bound * np.sqrt(fraction) - self._nodes - self._drift * ahead) / np.sqrt(ahead)
+        return standardised
 
 
 @cache
@@ -231,9 +232,8 @@ def _panel() -> tuple[Floats, Floats]:
 
 def _quadrature(low: float, high: float, widest: float) -> tuple[Floats, Floats]:
     """Return Gauss-Legendre nodes and weights over panels no wider than `widest`."""
-    edges = np.linspace(low, high, int(np.ceil((high - low) / widest)) + 1)
+    edges: Floats = np.linspace(low, high, int(np.ceil((high - low) / widest)) + 1)
     nodes, weights = _panel()
-    half = np.diff(edges)[:, None] / 2
-    centre = (edges[1:] + edges[:-1])[:, None] / 2
-    points: Floats = (centre + half * nodes).ravel()
-    return points, (half * weights).ravel()
+    half: Floats = np.diff(edges)[:, None] / 2
+    centre: Floats = (edges[1:] + edges[:-1])[:, None] / 2
+    return (centre + half * nodes).ravel(), (half * weights).ravel()
