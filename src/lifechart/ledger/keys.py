@@ -143,6 +143,11 @@ class Verifier:
         """The ids of the trusted keys."""
         return tuple(self._keys)
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The trusted keys as lines of text, as a verifier reads them."""
+        return tuple(str(key) for key in self._keys.values())
+
     def key(self, key_id: str) -> PublicKey | None:
         """Return the trusted key of this id."""
         return self._keys.get(key_id)

@@ -14,7 +14,6 @@ from lifechart.core.capability import Declaration, Phase, Role
 from lifechart.core.errors import InputError, IntegrityError, LifechartError
 from lifechart.core.report import Report
 from lifechart.ledger.statement import Statement
-from lifechart.ledger.verify import Verification, verify
 from lifechart.release.gate import Check
 from lifechart.release.history import State
 from lifechart.release.shelf import Release
@@ -24,6 +23,9 @@ from lifechart.serve.bedside import House, house_of
 from lifechart.serve.pages import render
 from lifechart.serve.sign_in import Form, signed_in
 from lifechart.serve.surfaces import Outlet
+from lifechart_verify.audit import verify
+from lifechart_verify.findings import Verification
+from lifechart_verify.notes import Key
 
 router = APIRouter(prefix="/steward")
 surface = Outlet("steward", router)
@@ -192,11 +194,12 @@ def _standing(house: House, declaration: Declaration) -> Standing:
 
 
 def _verify(house: House) -> Verification | str:
-    house.ledger.publish()
+    """Check the log with the program that an auditor would take, in this process."""
     try:
-        return verify(house.ledger.folder, house.ledger.verifier)
+        house.ledger.publish()
     except LifechartError as error:
         return str(error)
+    return verify(house.ledger.folder, Key.parse(house.ledger.verifier.lines[0]))
 
 
 def _pairs(release: Release, report: Report) -> list[tuple[str, list[tuple[int, bool, list[Check]]]]]:
