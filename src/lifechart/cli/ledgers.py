@@ -1,8 +1,7 @@
-"""The append-only log of signed statements: verify, trace."""
+"""The append-only log of signed statements: verify."""
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -37,15 +36,3 @@ def ledger_verify(
     arguments += ["--json"] if as_json else []
     arguments += ["--entry", entry] if entry is not None else []
     raise typer.Exit(main([str(argument) for argument in arguments]))
-
-
-@ledger.command("trace")
-def ledger_trace(
-    digest: Annotated[str, typer.Argument(help="SHA-256 of a data set, model, report …")],
-) -> None:
-    """Show what a thing rests on, down to the source extracts."""
-    from lifechart.ledger.log import open_log
-    from lifechart.ledger.trace import trace
-
-    with closing(open_log(load_settings())) as log:
-        print(trace(log, digest))

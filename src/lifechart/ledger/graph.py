@@ -87,6 +87,15 @@ class Graph:
         """Return what rests on a thing directly."""
         return [edge for edge in self.above if edge.lower == digest]
 
+    def below(self, digest: str) -> list[Edge]:
+        """Return what a thing rests on directly, whichever way it was found."""
+        return list(dict.fromkeys(edge for edge in (*self.edges, *self.above) if edge.upper == digest))
+
+    @property
+    def bare(self) -> list[Node]:
+        """The things that no statement is about."""
+        return [node for node in self.nodes.values() if node.entry is None]
+
     def __str__(self) -> str:
         lines = [*([self.asked] if self.asked else []), *self._lines(self.start, "", 0, set(), down=True)]
         if self.above:
@@ -99,10 +108,12 @@ class Graph:
     def _lines(self, digest: str, label: str, depth: int, shown: set[str], *, down: bool) -> Iterator[str]:
         again = digest in shown
         shown.add(digest)
-        yield f"{'  ' * depth}{f'{label}: ' if label else ''}{self.nodes[digest]}{' (see above)' if again else ''}"
+        node = self.nodes[digest]
+        called = f"{label}: " if label and label not in (node.name, node.kind) and down else ""
+        yield f"{'  ' * depth}{called}{node}{' (see above)' if again else ''}"
         if again:
             return
-        remarks = self.nodes[digest].remarks
+        remarks = node.remarks
         yield from (f"{'  ' * (depth + 1)}· {remark}" for remark in remarks[:_MOST_SHOWN])
         edges = [(edge, edge.lower) for edge in self.lower(digest)] if down else []
         edges = edges if down else [(edge, edge.upper) for edge in self.upper(digest)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,8 +107,3 @@ def reference(digest: str) -> str:
     '0123-4567-89ab'
     """
     return "-".join(digest[start : start + 4] for start in range(0, 12, 4))
-
-
-def claim_digest(answer: str, number: int) -> str:
-    """Return the SHA-256 by which claim `number` of an answer (its digest) is found; it says nothing of the claim."""
-    return hashlib.sha256(f"{answer}#claim-{number}".encode()).hexdigest()

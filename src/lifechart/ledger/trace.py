@@ -35,7 +35,7 @@ def trace(log: Log, thing: str, *, back: bool = True, forward: bool = True) -> G
     reference as pages and cards print it. Raises InputError if the log says nothing of it.
     """
     start, asked = resolve(log, thing)
-    nodes = {start: _node(log, start, _about(log, start), "thing")}
+    nodes = {start: _node(log, start, _about(log, start), _called(log, start))}
     edges = _down(log, start, nodes) if back else []
     above = _up(log, start, nodes) if forward else []
     uses = _uses(log, [digest for digest, node in nodes.items() if node.kind == "release" and _is_above(above, digest)])
@@ -62,7 +62,8 @@ def resolve(log: Log, thing: str) -> tuple[str, str]:
     if len(found) > 1:
         some = ", ".join(each[:16] for each in found[:5])
         raise InputError("digest", thing, f"the beginning of one digest, not of {len(found)}: {some} …")
-    for entry in log.find(kind="answer", digest=found[0]):
+    # A card is named by the one answer that it is of, so the first answer that names the digest tells.
+    for entry in log.read(log.numbers(kind="answer", digest=found[0])[:1].tolist()):
         said = entry.statement
         about = next((about for about, card in said.predicate.get("cards", {}).items() if card == found[0]), None)
         if about is not None:
@@ -182,6 +183,13 @@ def _node(log: Log, digest: str, entry: Entry | None, label: str) -> Node:
             elif said.kind == entry.statement.kind and said.predicate.get("part", 1) == 1:
                 remarks.append(f"also stated by entry {number}, {said.created[:19]}Z{_by(said)}")
     return Node(digest, name, entry, tuple(remarks))
+
+
+def _called(log: Log, digest: str) -> str:
+    """Return what the first statement that names a digest calls it."""
+    for entry in log.read(log.numbers(digest=digest)[:1].tolist()):
+        return next((label for label, other in _stated(entry.statement) if other == digest), "thing")
+    return "thing"
 
 
 def _by(said: Statement) -> str:
