@@ -21,9 +21,11 @@ def simulate(
     today: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day the record ends.")] = None,
 ) -> None:
     """Simulate a hospital whose truth is known, and export its records as FHIR."""
+    from lifechart.ledger.log import open_log
     from lifechart.simulate import hospital
 
-    made = hospital.simulate(out, lives, seed, (today or datetime.now().astimezone()).date())
+    with closing(open_log(load_settings())) as log:
+        made = hospital.simulate(out, lives, seed, (today or datetime.now().astimezone()).date(), log=log)
     print_rows(made.table())
 
 

@@ -22,7 +22,9 @@ _PREDICATE_ROOT = "https://lifechart.example/predicate/"
 _VERSION = "/v1"
 
 KINDS: Mapping[str, str] = {
-    "ingest": "a data set was made from an export",
+    "extract": "records were taken from a source system; the files are subjects behind the extract itself",
+    "transform": "what is done to records on their way into a data set: parameters, code and tables",
+    "ingest": "a data set was made from an extract by a transform",
     "train": "a model was trained on a data set",
     "evaluate": "a report was made of a model",
     "manifest": "what a release consists of, file by file; kept with it rather than in the log",
@@ -34,6 +36,7 @@ KINDS: Mapping[str, str] = {
     "protocol": "a protocol was registered or amended, which seals it",
     "validation": "a protocol was carried out, and what came of it",
     "trial": "a step of a randomised trial",
+    "view": "a chart or a list of patients was shown without an answer; patients stand in it as keyed hashes",
     "answer": "an answer was given about a patient, who stands in it as a keyed hash",
     "feedback": "a user accepted or dismissed an answer",
 }

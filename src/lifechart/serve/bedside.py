@@ -66,6 +66,8 @@ class Shown:
     answer: Answer | None = None
     behind: Behind | None = None
     withheld: str = ""
+    audited: bool = True
+    """Whether the ledger says that this patient was asked about. Who shows the chart without it has to state that."""
 
 
 async def ask(house: House, capability: str, user: User, chart: Chart, outlet: str) -> Shown:
@@ -85,7 +87,7 @@ async def ask(house: House, capability: str, user: User, chart: Chart, outlet: s
         is_allotted=state.phase is Phase.TRIAL and await asyncio.to_thread(_allotted, house, state, chart),
     )
     if verdict is Showing.NOTHING or state.version is None:
-        return Shown(withheld=why_withheld(state.version, state.on, state.reason))
+        return Shown(withheld=why_withheld(state.version, state.on, state.reason), audited=False)
     given = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
     patient = str(chart.patient["id"])
     digest = await asyncio.to_thread(
