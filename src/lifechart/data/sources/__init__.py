@@ -45,7 +45,7 @@ ROWS: dict[str, Any] = {
 `name` is the display that stood beside the code; `link` names another resource ("Type/id") that supplies what the row
 lacks: the encounter of an undated row, or the medication whose code replaces LINKED. `unit` is the UCUM code where the
 record gives one, else the unit as written. `comparator` is one of COMPARATORS, for a value that is only a bound;
-`low` and `high` the reference range that stood beside the value, in the value's unit; `flag` the record's own reading of
+`low` and `high` the reference range that stood beside the value, in its unit; `flag` the record's own reading of
 it, or why there is no value: one of FLAGS."""
 
 COMPARATORS = ("<", "<=", ">=", ">", "ad")

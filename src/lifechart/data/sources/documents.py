@@ -107,7 +107,7 @@ def read_lines(span: Span) -> Iterator[Lines]:
 def _blocks(stream: BufferedReader | gzip.GzipFile, budget: int) -> Iterator[Lines]:
     early = False
     while budget:
-        block, early = _fill(stream, _CHUNK if budget < 0 else min(_CHUNK, budget))
+        block, early = fill(stream, _CHUNK if budget < 0 else min(_CHUNK, budget))
         if not block:
             break
         budget = budget if budget < 0 else budget - len(block)
@@ -133,7 +133,7 @@ def _blocks(stream: BufferedReader | gzip.GzipFile, budget: int) -> Iterator[Lin
         raise EndsEarly
 
 
-def _fill(stream: BufferedReader | gzip.GzipFile, want: int) -> tuple[bytes, bool]:
+def fill(stream: BufferedReader | gzip.GzipFile, want: int) -> tuple[bytes, bool]:
     """Read up to `want` bytes; True with what there was when a gzip stream breaks off."""
     if isinstance(stream, BufferedReader):
         return stream.read(want), False
