@@ -138,11 +138,11 @@ def _drugs(seen: pl.DataFrame, concepts: Concepts, now: datetime) -> pl.DataFram
         f"CVX/{key}": id_ for key, id_ in _coded("immunizations", "cvx", "CVX", concepts).items()
     }
     stopped = with_stops(seen).filter(pl.col("kind").is_in(["medication", "immunization"]))
-    key = pl.when(pl.col("kind") == "immunization").then(pl.lit("CVX/") + pl.col("key")).otherwise("key")
+    drug = pl.when(pl.col("kind") == "immunization").then(pl.lit("CVX/") + pl.col("key")).otherwise("key")
     return stopped.select(
         "person_id",
         drug_exposure_id=pl.int_range(pl.len()) + 1,
-        drug_concept_id=key.replace_strict(codes, return_dtype=pl.Int64),
+        drug_concept_id=drug.replace_strict(codes, return_dtype=pl.Int64),
         drug_exposure_start_date=pl.col("time").dt.date(),
         drug_exposure_start_datetime="time",
         drug_exposure_end_date=pl.coalesce("stop", "time").dt.date(),
@@ -158,10 +158,10 @@ def _measurements(seen: pl.DataFrame, concepts: Concepts, now: datetime) -> pl.D
         for row in listed
     }
     units = {row["key"]: concepts.id("UCUM", row["unit"], row["unit"]) for row in listed if row["unit"]}
-    key = pl.col("key")
-    found = seen.filter(pl.col("kind") == "observation", key.is_in(list(ids)))
+    name = pl.col("key")
+    found = seen.filter(pl.col("kind") == "observation", name.is_in(list(ids)))
     bounds = {
-        bound: key.replace_strict(
+        bound: name.replace_strict(
             {row["key"]: float(row[bound]) for row in listed if row[bound]}, default=None, return_dtype=pl.Float64
         )
         for bound in ("low", "high")
@@ -170,14 +170,14 @@ def _measurements(seen: pl.DataFrame, concepts: Concepts, now: datetime) -> pl.D
         "person_id",
         "visit_occurrence_id",
         measurement_id=pl.int_range(pl.len()) + 1,
-        measurement_concept_id=key.replace_strict(ids, return_dtype=pl.Int64),
+        measurement_concept_id=name.replace_strict(ids, return_dtype=pl.Int64),
         measurement_date=pl.col("time").dt.date(),
         measurement_datetime="time",
         measurement_type_concept_id=pl.lit(_EHR),
         operator_concept_id=_NONE,
         value_as_number="value",
         value_as_concept_id=_NONE,
-        unit_concept_id=key.replace_strict(units, default=None, return_dtype=pl.Int64),
+        unit_concept_id=name.replace_strict(units, default=None, return_dtype=pl.Int64),
         range_low=bounds["low"],
         range_high=bounds["high"],
     )

@@ -22,6 +22,7 @@ _PREDICATE_ROOT = "https://lifechart.example/predicate/"
 _VERSION = "/v1"
 
 KINDS: Mapping[str, str] = {
+    "extract": "records were copied out of a database or server, as they stood at one moment",
     "ingest": "a data set was made from an export",
     "train": "a model was trained on a data set",
     "evaluate": "a report was made of a model",

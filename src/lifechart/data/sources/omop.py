@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lifechart.data.sources import Batch, Unit, frames, omop_files, omop_rows
+from lifechart.data.sources import Batch, Unit, cells, frames, omop_files, omop_rows
 from lifechart.data.sources.omop_mapping import CONCEPT, LOCATION, PERIODS, PERSON, tables
 from lifechart.data.sources.omop_vocabulary import vocabulary
 
@@ -76,7 +76,7 @@ def _newest_period(root: Path, stamp: tuple[int, ...]) -> datetime | None:
     table = tables()[PERIODS]
     newest: datetime | None = None
     for piece in _pieces(root, PERIODS, table.columns):
-        ends = (pl.coalesce(frames.moment(name, piece.frame) for name in group) for group in table.times)
+        ends = (pl.coalesce(cells.moment(name, piece.frame) for name in group) for group in table.times)
         found = piece.frame.select(end=pl.max_horizontal(*ends).max()).item()
         newest = max(filter(None, (newest, found)), default=None)
     return newest
@@ -86,9 +86,9 @@ def _zips(root: Path) -> pl.DataFrame:
     """Return location_id and zip3 of the locations with a US ZIP code."""
     parts = []
     for piece in _pieces(root, LOCATION, ["location_id", "zip"]):
-        zip_ = frames.text("zip", piece.frame)
+        zip_ = cells.text("zip", piece.frame)
         listed = piece.frame.select(
-            location_id=frames.text("location_id", piece.frame), zip3=zip_.str.extract(r"^(\d{3})\d{2}(\D|$)")
+            location_id=cells.text("location_id", piece.frame), zip3=zip_.str.extract(r"^(\d{3})\d{2}(\D|$)")
         )
         parts.append(listed.drop_nulls())
     return pl.concat(parts).unique("location_id") if parts else pl.DataFrame()

@@ -9,7 +9,7 @@ from functools import reduce
 import polars as pl
 
 from lifechart.core.timeline import BIRTH, RECORD_END
-from lifechart.data.sources import ENTRY_BITS, KEPT, QUARANTINED, ROWS, Batch, Fault, frames, results
+from lifechart.data.sources import ENTRY_BITS, KEPT, QUARANTINED, ROWS, Batch, Fault, cells, results
 from lifechart.data.sources.frames import LINE, Piece
 from lifechart.data.sources.omop_mapping import (
     ANSWER,
@@ -40,7 +40,7 @@ def batch(piece: Piece, table: Table, vocabulary: Vocabulary, *, latest: datetim
     zip3, for persons.
     """
     frame = piece.frame.with_columns(
-        position=pl.col(LINE) * (1 << ENTRY_BITS), patient=frames.text("person_id", piece.frame)
+        position=pl.col(LINE) * (1 << ENTRY_BITS), patient=cells.text("person_id", piece.frame)
     )
     if table.name == PERSON:
         marked = _with_birth(frame)
@@ -55,7 +55,7 @@ def batch(piece: Piece, table: Table, vocabulary: Vocabulary, *, latest: datetim
         .then(pl.lit("no date"))
     )
     if table.value:
-        number = frames.text(NUMBER, frame).is_not_null() & frames.number(NUMBER, frame).is_null()
+        number = cells.text(NUMBER, frame).is_not_null() & cells.number(NUMBER, frame).is_null()
         reason = reason.when(number).then(pl.lit("value is not a number"))
     judged = marked.with_columns(reason=reason)
     good = judged.filter(pl.col("reason").is_null())
@@ -74,25 +74,25 @@ def batch(piece: Piece, table: Table, vocabulary: Vocabulary, *, latest: datetim
 
 def _latest(groups: Groups, frame: pl.DataFrame) -> pl.Expr:
     """Return the latest of the times that the groups give, of each group the first that is filled."""
-    firsts = [pl.coalesce(frames.moment(name, frame) for name in group) for group in groups]
+    firsts = [pl.coalesce(cells.moment(name, frame) for name in group) for group in groups]
     return pl.max_horizontal(firsts) if firsts else pl.lit(None, pl.Datetime("us"))
 
 
 def _wrong(groups: Groups, frame: pl.DataFrame) -> pl.Expr:
     """Return whether a time is written that is none."""
     names = [name for group in groups for name in group]
-    wrong = [frames.text(name, frame).is_not_null() & frames.moment(name, frame).is_null() for name in names]
+    wrong = [cells.text(name, frame).is_not_null() & cells.moment(name, frame).is_null() for name in names]
     return reduce(lambda left, right: left | right, wrong, pl.lit(False))
 
 
 def _with_birth(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the frame with the time of birth: to the day where it is known, else its month's or year's first."""
-    year, month, day = (frames.whole(f"{part}_of_birth", frame) for part in ("year", "month", "day"))
+    year, month, day = (cells.whole(f"{part}_of_birth", frame) for part in ("year", "month", "day"))
     digits = (part.fill_null(1).cast(pl.String).str.zfill(width) for part, width in ((year, 4), (month, 2), (day, 2)))
     parts = pl.concat_str(*digits, separator="-").str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
-    exact = frames.moment("birth_datetime", frame).dt.truncate("1d")
+    exact = cells.moment("birth_datetime", frame).dt.truncate("1d")
     time = pl.coalesce(exact, pl.when(year.is_not_null()).then(parts))
-    given = frames.text("birth_datetime", frame).is_not_null() | frames.text("year_of_birth", frame).is_not_null()
+    given = cells.text("birth_datetime", frame).is_not_null() | cells.text("year_of_birth", frame).is_not_null()
     return frame.with_columns(time=time, wrong=time.is_null() & given)
 
 
@@ -102,7 +102,7 @@ def _person(frame: pl.DataFrame, zips: pl.DataFrame) -> pl.DataFrame:
     born = frame.filter(pl.col("time").is_not_null())
     parts = [_rows(born, code=pl.lit(BIRTH), name=pl.lit("Birth"), time=pl.col("time"))]
     for column in ("gender_concept_id", "race_concept_id", "ethnicity_concept_id"):
-        ids = frames.whole(column, frame)
+        ids = cells.whole(column, frame)
         code = ids.replace_strict({id_: code for id_, (code, _) in known.items()}, default=None, return_dtype=pl.String)
         name = ids.replace_strict({id_: name for id_, (_, name) in known.items()}, default=None, return_dtype=pl.String)
         if column.startswith("gender"):
@@ -110,7 +110,7 @@ def _person(frame: pl.DataFrame, zips: pl.DataFrame) -> pl.DataFrame:
         coded = frame.with_columns(_code=code, _name=name).filter(pl.col("_code").is_not_null())
         parts.append(_rows(coded, code=pl.col("_code"), name=pl.col("_name")))
     if zips.height:
-        located = frame.with_columns(_at=frames.text("location_id", frame)).join(
+        located = frame.with_columns(_at=cells.text("location_id", frame)).join(
             zips, left_on="_at", right_on="location_id"
         )
         parts.append(_rows(located, code=pl.lit("ZIP3//") + pl.col("zip3")))
@@ -146,9 +146,9 @@ def _events(frame: pl.DataFrame, table: Table, vocabulary: Vocabulary) -> pl.Dat
     if table.value:
         columns |= _values(coded, table)
     elif table.text:
-        columns["text_value"] = frames.text(table.text, coded)
+        columns["text_value"] = cells.text(table.text, coded)
     elif table.words:
-        columns["text_value"] = pl.when(pl.col("_code") == UNCODED).then(frames.text(table.words, coded))
+        columns["text_value"] = pl.when(pl.col("_code") == UNCODED).then(cells.text(table.words, coded))
     parts.append(_rows(coded, **columns))
     if table.ends:
         parts.append(_ends(coded, table))
@@ -158,7 +158,7 @@ def _events(frame: pl.DataFrame, table: Table, vocabulary: Vocabulary) -> pl.Dat
 
 def _coded(frame: pl.DataFrame, table: Table, vocabulary: Vocabulary) -> pl.DataFrame:
     """Return the frame with _code, _name and _class of its concept, and the codes of answers and units."""
-    frame = frame.with_columns(frames.whole(name, frame).alias(f"_{name}") for name in table.concepts)
+    frame = frame.with_columns(cells.whole(name, frame).alias(f"_{name}") for name in table.concepts)
     ids = pl.concat([frame.get_column(f"_{name}") for name in table.concepts]) if table.concepts else pl.Series([0])
     known = vocabulary.of(ids)
     found = frame
@@ -174,7 +174,7 @@ def _coded(frame: pl.DataFrame, table: Table, vocabulary: Vocabulary) -> pl.Data
         return _visited(found, table)
     local = _NONE
     if table.words:
-        words = frames.text(table.words, frame)
+        words = cells.text(table.words, frame)
         local = pl.when(words.str.contains(_LOCAL_CODE)).then(pl.lit("OTHER//") + words)
 
     def first(what: str) -> pl.Expr:
@@ -207,22 +207,22 @@ def _kind(table: Table) -> pl.Expr:
 def _values(frame: pl.DataFrame, table: Table) -> dict[str, pl.Expr]:
     """Return the columns of a result. A coded answer becomes part of the code, `QUESTION//ANSWER`, as from FHIR."""
     answer, answer_name = pl.col(f"{ANSWER}/code"), pl.col(f"{ANSWER}/name")
-    number = frames.number(NUMBER, frame)
+    number = cells.number(NUMBER, frame)
     coded = answer.is_not_null() & number.is_null() & (pl.col("_code") != UNCODED)
-    words = frames.text(table.text, frame)
+    words = cells.text(table.text, frame)
     unit = pl.col(f"{UNITS[0]}/code")
     ucum = pl.when(unit.str.starts_with("UCUM//")).then(unit.str.strip_prefix("UCUM//"))
     return {
         "code": pl.when(coded).then(pl.col("_code") + pl.lit("//") + answer).otherwise("_code"),
         "name": pl.when(coded).then(pl.col("_name") + pl.lit(": ") + answer_name).otherwise("_name"),
         "numeric_value": number,
-        "unit": pl.when(number.is_not_null()).then(pl.coalesce(ucum, frames.text(UNITS[1], frame))),
+        "unit": pl.when(number.is_not_null()).then(pl.coalesce(ucum, cells.text(UNITS[1], frame))),
         "text_value": pl.when(number.is_null() & ~coded).then(pl.coalesce(results.listed(words), words)),
         "comparator": pl.when(number.is_not_null()).then(
-            frames.whole(OPERATOR, frame).replace_strict(operators(), default=None, return_dtype=pl.String)
+            cells.whole(OPERATOR, frame).replace_strict(operators(), default=None, return_dtype=pl.String)
         ),
-        "low": frames.number(RANGE[0], frame),
-        "high": frames.number(RANGE[1], frame),
+        "low": cells.number(RANGE[0], frame),
+        "high": cells.number(RANGE[1], frame),
     }
 
 

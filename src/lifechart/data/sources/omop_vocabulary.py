@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from lifechart.codes.systems import UNLISTED
-from lifechart.data.sources import frames, omop_files
+from lifechart.data.sources import cells, omop_files
 from lifechart.data.sources.omop_mapping import CONCEPT, systems
 
 FIRST_LOCAL = 2_000_000_000
@@ -60,8 +60,8 @@ def vocabulary(root: Path, stamp: tuple[int, ...]) -> Vocabulary:
 
 
 def _coded(frame: pl.DataFrame) -> pl.DataFrame:
-    id_ = frames.whole("concept_id", frame)
-    code, vocabulary_id = frames.text("concept_code", frame), frames.text("vocabulary_id", frame)
+    id_ = cells.whole("concept_id", frame)
+    code, vocabulary_id = cells.text("concept_code", frame), cells.text("vocabulary_id", frame)
     system = vocabulary_id.replace_strict(systems(), default=None, return_dtype=pl.String)
     local = pl.when(id_ >= FIRST_LOCAL).then(pl.lit(UNLISTED + "//") + code)
     public = pl.lit("OMOP//") + id_.cast(pl.String)
@@ -70,6 +70,6 @@ def _coded(frame: pl.DataFrame) -> pl.DataFrame:
         code=pl.coalesce(
             pl.when(system.is_not_null() & code.is_not_null()).then(system + pl.lit("//") + code), local, public
         ),
-        name=frames.text("concept_name", frame),
-        **{"class": frames.text("concept_class_id", frame).cast(pl.Categorical)},
+        name=cells.text("concept_name", frame),
+        **{"class": cells.text("concept_class_id", frame).cast(pl.Categorical)},
     ).filter(pl.col("concept_id") > 0)
