@@ -193,7 +193,7 @@ def _observations(seen: pl.DataFrame, concepts: Concepts, now: datetime) -> pl.D
             place, code, display = answer.split("=")
             answers[f"{row['key']}={place}"] = concepts.id("SNOMED", code, display)
     found = seen.filter(pl.col("kind") == "observation", pl.col("key").is_in(list(ids)))
-    answer = pl.col("key") + pl.lit("=") + pl.col("value").cast(pl.Int64).cast(pl.String)
+    given = pl.col("key") + pl.lit("=") + pl.col("value").cast(pl.Int64).cast(pl.String)
     return found.select(
         "person_id",
         "visit_occurrence_id",
@@ -202,7 +202,7 @@ def _observations(seen: pl.DataFrame, concepts: Concepts, now: datetime) -> pl.D
         observation_date=pl.col("time").dt.date(),
         observation_datetime="time",
         observation_type_concept_id=pl.lit(_EHR),
-        value_as_concept_id=answer.replace_strict(answers, return_dtype=pl.Int64),
+        value_as_concept_id=given.replace_strict(answers, return_dtype=pl.Int64),
     )
 
 

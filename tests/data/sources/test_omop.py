@@ -36,7 +36,8 @@ CONCEPTS = """concept_id\tconcept_name\tdomain_id\tvocabulary_id\tconcept_class_
 1503297\tmetformin\tDrug\tRxNorm\tIngredient\tS\t6809
 2000000007\tQuill ward score\tMeasurement\tQuill labs\tLocal\t\tqws
 """
-PERSONS = """person_id,gender_concept_id,year_of_birth,month_of_birth,day_of_birth,race_concept_id,ethnicity_concept_id,location_id,person_source_value
+PERSONS = """person_id,gender_concept_id,year_of_birth,month_of_birth,day_of_birth,\
+race_concept_id,ethnicity_concept_id,location_id,person_source_value
 1,8532,1960,5,1,8516,38003564,9,MRN-Quill
 2,8507,1970,,,0,0,,MRN-Bo
 """
