@@ -16,6 +16,9 @@ DEATH = "MEDS_DEATH"
 RECORD_END = "RECORD_END"
 """Where observation stops (the export's date): it censors labels and is never shown to a model."""
 
+IMPLAUSIBLE = "implausible"
+"""Last word of the `text_value` of a number outside its code's plausible limits. It stays as it was written."""
+
 COLUMNS: Mapping[str, Any] = {
     "time": pl.Datetime("us"),
     "code": pl.String,
@@ -26,7 +29,8 @@ COLUMNS: Mapping[str, Any] = {
     "reference": pl.String,
 }
 """The columns of a timeline. `time` is null for what has no date (sex, ancestry); `reference` names the chart item
-that an event came from ("Observation/17") and is absent from de-identified data."""
+that an event came from ("Observation/17") and is absent from de-identified data. `text_value` is the result in words
+or, beside a number, what stood with it: `<`, `>=`, `5-10`, `1:160`, `H`, IMPLAUSIBLE."""
 
 KINDS = (
     "demographic",
@@ -49,6 +53,12 @@ KINDS = (
     "record",
 )
 """What sort of chart item an event came from. Outcomes are found among `condition`, `encounter` and `death`."""
+
+
+def believable() -> pl.Expr:
+    """Return the numeric values, null where they are marked implausible: what a model should read of them."""
+    marked = pl.col("text_value").str.ends_with(IMPLAUSIBLE).fill_null(False)
+    return pl.when(~(marked & pl.col("numeric_value").is_not_null())).then("numeric_value")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
