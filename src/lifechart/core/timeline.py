@@ -16,6 +16,7 @@ DEATH = "MEDS_DEATH"
 RECORD_END = "RECORD_END"
 """Where observation stops (the export's date): it censors labels and is never shown to a model."""
 
+COMPARATORS = ("<", "<=", ">=", ">")
 IMPLAUSIBLE = "implausible"
 """Last word of the `text_value` of a number outside its code's plausible limits. It stays as it was written."""
 
@@ -53,6 +54,16 @@ KINDS = (
     "record",
 )
 """What sort of chart item an event came from. Outcomes are found among `condition`, `encounter` and `death`."""
+
+
+def limit_of(beside: str | None) -> str:
+    """Return the comparator that stands beside a number, or nothing.
+
+    >>> limit_of("<= L"), limit_of("H"), limit_of(None)
+    ('<=', '', '')
+    """
+    first = (beside or "").split(" ")[0]
+    return first if first in COMPARATORS else ""
 
 
 def believable() -> pl.Expr:

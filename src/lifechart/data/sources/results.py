@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from lifechart.core.timeline import COMPARATORS
 from lifechart.data.units import marks
 from lifechart.data.units.spellings import is_listed
 
@@ -44,6 +45,7 @@ _RESULT = re.compile(rf"(?P<comparator><=|>=|<|>)?\s*(?P<number>{_NUMBER})(?P<re
 _RANGE = re.compile(r"(?P<low>\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(?P<high>\d+(?:\.\d+)?)(?P<rest>[^\d.,].*)?")
 _TITRE = re.compile(r"(?P<comparator><=|>=|<|>)?\s*1\s*:\s*(?P<number>[1-9]\d{0,5})")
 _FLAG = re.compile(r"(?:^|\s)\(?(?P<flag>HH|LL|H|L|N|A|AA|\*)\)?$")
+_READ = ("kind", "numeric_value", "unit", "text_value")
 _LONGEST = 60
 _LARGEST_RANGE = 1000.0
 """Ends of a written range are below this: `555-1234` and `2015-2016` are no results."""
@@ -191,14 +193,20 @@ def read(rows: pl.DataFrame, *, words: bool) -> tuple[pl.DataFrame, int]:
     `rows`: any frame with columns kind, numeric_value, unit, text_value. `words`: keep words that are not understood (a
     live chart), or leave them out (a data set), a note's text among them.
     """
-    text, valued = pl.col("text_value"), pl.col("numeric_value").is_not_null()
-    if rows.get_column("text_value").null_count() == rows.height:
+    said_in_words = rows.get_column("text_value").is_not_null()
+    if not said_in_words.any():
         return rows, 0
+    if not said_in_words.all():  # most rows of a record have none
+        where = said_in_words.arg_true()
+        read_, lost = read(rows.select(_READ).filter(said_in_words), words=words)
+        parts = (rows.get_column(name).clone().scatter(where, read_.get_column(name)) for name in _READ[1:])
+        return rows.with_columns(list(parts)), lost
+    text, valued = pl.col("text_value"), pl.col("numeric_value").is_not_null()
     result = pl.col("kind").is_in(VALUE_KINDS) & ~valued
     spoken = rows.filter(result & text.is_not_null()).get_column("text_value").unique().sort()
     found = [(said, *meaning) for said in spoken if (meaning := understood(said)) != NOTHING]
     schema = {"text_value": pl.String, "said": pl.Float32, "in_unit": pl.String, "beside": pl.String}
-    joined = rows.select("kind", "numeric_value", "unit", "text_value").join(
+    joined = rows.select(_READ).join(
         pl.DataFrame(found, schema=schema, orient="row"), on="text_value", how="left", maintain_order="left"
     )
     joined = joined.with_columns(known=result & pl.any_horizontal(pl.col("said", "beside").is_not_null()))
@@ -219,7 +227,7 @@ def beside(quantity: Mapping[str, Any], part: Mapping[str, Any]) -> str | None:
     The record's interpretation counts; without one, its one reference range in the quantity's unit.
     """
     comparator = quantity.get("comparator")
-    comparator = comparator if comparator in marks.COMPARATORS else None
+    comparator = comparator if comparator in COMPARATORS else None
     judged = _interpretation(part.get("interpretation")) or _against(quantity, part.get("referenceRange"), comparator)
     return " ".join(mark for mark in (comparator, judged) if mark) or None
 

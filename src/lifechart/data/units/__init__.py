@@ -7,6 +7,6 @@ sources: `canonical_units.csv` (unit and plausible limits of a LOINC code), `ana
 `spellings.csv`.
 """
 
-from lifechart.data.units.canonical import CHANGED, CONVERSIONS, Converted, canonical, usual_units
+from lifechart.data.units.canonical import CHANGED, CONVERSIONS, Converted, canonical, in_units, usual_units
 
-__all__ = ["CHANGED", "CONVERSIONS", "Converted", "canonical", "usual_units"]
+__all__ = ["CHANGED", "CONVERSIONS", "Converted", "canonical", "in_units", "usual_units"]

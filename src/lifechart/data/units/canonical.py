@@ -107,6 +107,30 @@ def canonical(events: pl.DataFrame, usual: Mapping[str, str] | None = None) -> C
     return Converted(events.with_columns(changed.get_columns()), +counts, done.filter(shown))
 
 
+def in_units(events: pl.DataFrame, wanted: pl.Series) -> pl.Series:
+    """Return each event's value in the unit that `wanted` names for it: what a model learnt its code in.
+
+    `events`: columns code, numeric_value, unit. A value without unit, or that no unit is wanted for, stays; one that
+    cannot be converted becomes null.
+    """
+    values, written = events.get_column("numeric_value"), events.get_column("unit")
+    differs = written.is_not_null() & wanted.is_not_null() & (written != wanted) & values.is_not_null()
+    if not differs.any():
+        return values
+    rows = differs.arg_true()
+    cases = zip(events.get_column("code").gather(rows), written.gather(rows), wanted.gather(rows), strict=True)
+    found = [_between(*case) for case in cases]
+    converted = [None if step is None else step(value) for step, value in zip(found, values.gather(rows), strict=True)]
+    return values.clone().scatter(rows, pl.Series(converted, dtype=values.dtype))
+
+
+def _between(code: str, written: str, wanted: str) -> conversion.Linear | None:
+    row = listed().get(code)
+    analyte, per = (row.analyte, row.per) if row is not None else ("", "")
+    steps = (conversion.between(unit, wanted, analyte, per) for unit in spellings.candidates(written))
+    return next((step for step in steps if step is not None), None)
+
+
 def usual_units(pairs: pl.DataFrame) -> dict[str, str]:
     """Return the unit that most events of each unlisted code have, where there are several.
 

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lifechart.data.units.spellings import rows
+from lifechart.data.units.spellings import known, rows
 
 ANNOTATION = re.compile(r"\{[^}]*\}")
 _EQUIVALENT = re.compile(r"(?<![a-zA-Z])([munpk]?)eq(?![a-zA-Z])")
+_ARBITRARY = re.compile(r"\[(?:HPF|LPF|CFU|PFU|pH)\]|osm")
+"""Units that UCUM lets count as 1 or as a mole, and that yet are only comparable with themselves."""
 _TOLERANCE = 1e-9
 
 
@@ -78,6 +80,21 @@ def equations() -> dict[str, list[tuple[str, str, Linear]]]:
 
 
 @cache
+def targets() -> frozenset[tuple[str, str, str]]:
+    """Return the (unit, analyte, per) that factors.csv leads to: those of the canonical units, and every known unit."""
+    stated = {(row["unit"], row["analyte"], row["per"]) for row in rows("canonical_units.csv")}
+    return frozenset(stated | {(unit, "", "") for unit in known()})
+
+
+@cache
+def _factors() -> dict[tuple[str, str, str, str], Linear]:
+    return {
+        (row["from"], row["to"], row["analyte"], row["per"]): Linear(float(row["factor"]), float(row["offset"]))
+        for row in rows("factors.csv")
+    }
+
+
+@cache
 def between(written: str, wanted: str, analyte: str = "", per: str = "") -> Linear | None:
     """Return what makes a value in the UCUM unit `written` one in `wanted`, or None if nothing sound does.
 
@@ -90,6 +107,15 @@ def between(written: str, wanted: str, analyte: str = "", per: str = "") -> Line
     """
     if written == wanted:
         return SAME
+    if written in known() and (wanted, analyte, per) in targets():
+        return _factors().get((written, wanted, analyte, per))
+    return worked_out(written, wanted, analyte, per)
+
+
+def worked_out(written: str, wanted: str, analyte: str = "", per: str = "") -> Linear | None:
+    """Return what `between` does, from the units' own grammar: the slow way, which factors.csv was made by."""
+    if written == wanted:
+        return SAME
     for start, end, equation in equations().get(analyte, []):
         before, after = _plain(written, start), _plain(end, wanted)
         if before is not None and after is not None:
@@ -99,6 +125,8 @@ def between(written: str, wanted: str, analyte: str = "", per: str = "") -> Line
 
 def _by_substance(written: str, wanted: str, analyte: str, per: str) -> Linear | None:
     """Convert between mass, amount and charge, of the analyte or of what it is measured against."""
+    if set(_ARBITRARY.findall(written)) != set(_ARBITRARY.findall(wanted)):
+        return None
     unit, charged = _without_equivalents(written, analytes().get(analyte))
     target, discharged = _without_equivalents(wanted, analytes().get(analyte))
     if unit is None or target is None:
@@ -159,6 +187,8 @@ def _same_kind(written: str, wanted: str) -> bool:
     bare = ANNOTATION.sub("", written), ANNOTATION.sub("", wanted)
     if not all(bare) and not set(bare) <= {"", "1"}:
         return False  # an INR is a pure number, but no hundredth of a per cent
+    if set(_ARBITRARY.findall(bare[0])) != set(_ARBITRARY.findall(bare[1])):
+        return False
     return bool(_EQUIVALENT.search(bare[0])) == bool(_EQUIVALENT.search(bare[1])) and _moles(bare[0]) == _moles(bare[1])
 
 
@@ -171,6 +201,8 @@ def _times(written: str, bridge: str, wanted: str) -> Linear | None:
     start, by, end = _parsed(written), _parsed(unit), _parsed(wanted)
     if start is None or by is None or end is None:
         return None
+    if start.dimensionality == _parsed("Cel").dimensionality:
+        return None  # a temperature holds no substance, and its degrees cannot be multiplied
     made = _registry().Quantity(float(number), start * by)
     if made.dimensionality != end.dimensionality:
         return None
@@ -187,10 +219,9 @@ def _registry() -> Any:
 @cache
 def _parsed(unit: str) -> Any:
     """Return pint's unit for a UCUM one, or None if it is none (or one that pint cannot calculate with, as pH)."""
-    if not ANNOTATION.sub("", unit):
-        return _registry().dimensionless
     try:
-        found = _registry().from_ucum(unit)
+        # An annotation alone (`{score}`) is a pure number.
+        found = _registry().from_ucum(unit if ANNOTATION.sub("", unit) else "1")
     except Exception:  # lark, pint and ucumvert each raise their own for what is not UCUM
         return None
     return found if hasattr(found, "dimensionality") else None

@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import polars as pl
 
-from lifechart.core.timeline import IMPLAUSIBLE
+from lifechart.core.timeline import COMPARATORS, IMPLAUSIBLE
 
-COMPARATORS = ("<", "<=", ">=", ">")
 INTERPRETATIONS = ("LL", "L", "N", "H", "HH", "A", "AA")
 """HL7 v3 ObservationInterpretation, of numbers: critically low, low, normal, high, critically high, abnormal."""
 

@@ -29,8 +29,8 @@ def _spellings() -> dict[str, tuple[str, ...]]:
 
 
 @cache
-def _ucum() -> frozenset[str]:
-    """Return the units that stand in the tables, each certainly meaning itself."""
+def known() -> frozenset[str]:
+    """Return the UCUM units that stand in the tables; each means itself."""
     stated = {unit for units in _spellings().values() for unit in units}
     return frozenset(stated | {row["unit"] for row in rows("canonical_units.csv")})
 
@@ -45,7 +45,7 @@ def candidates(written: str) -> tuple[str, ...]:
     (('mg/dL',), ('10*9/L', 'g/L'), ('mm[Hg]',))
     """
     plain = re.sub(r"\s+", " ", _folded(written)).strip()
-    if plain in _ucum():
+    if plain in known():
         return (plain,)
     for key in (plain, plain.replace(" ", "")):
         if key in _spellings():
@@ -71,7 +71,7 @@ def meant(written: str) -> str:
 
 def is_listed(written: str) -> bool:
     """Return whether a unit, in whatever spelling, stands in the tables: such a unit holds nobody's name."""
-    return all(unit in _ucum() for unit in candidates(written))
+    return all(unit in known() for unit in candidates(written))
 
 
 def _folded(written: str) -> str:
