@@ -58,6 +58,8 @@ def ingest(
             as_of=as_of,
         )
     print_rows(found.table())
+    if found.values:
+        print_rows(found.values_table())
     print(f"{found.events:,} events of {found.subjects:,} patients in {out}")
 
 

@@ -187,6 +187,8 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     codes = publish.codes_table(zip(described, parts(".described_units"), strict=True), rules.descriptions)
     splits = pl.concat(parts(".splits"))
     shards.write_metadata(plan.dataset, codes, splits)
+    conversions = publish.conversions_table(parts(".conversions") + parts(".usual_conversions"), codes)
+    shards.write_units(plan.dataset, conversions)
     left_out = pl.concat(parts(".left_out"))
     counts, reasons = balance(notes, left_out)
     durable.write_bytes(plan.dataset / "quarantine.ndjson", quarantine_lines(units, files, notes, left_out))
@@ -195,6 +197,10 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     for file in found:
         for suffix in (".json", ".held_back"):
             dropped.update(orjson.loads(file.with_suffix(suffix).read_bytes()))
+    values: Counter[str] = Counter()
+    for file in found:
+        for suffix in (".values", ".usual_values"):
+            values.update(orjson.loads(file.with_suffix(suffix).read_bytes()))
     backed_off = Counter(wider is None for wider in rules.becomes.values())
     account = Account(
         resources=resource_counts(counts),
@@ -203,6 +209,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
         events=int(codes.get_column("num_events").sum()),
         subjects=splits.height,
         dropped=dict(sorted((+dropped).items())),
+        values=dict(sorted((+values).items())),
         codes_backed_off=backed_off[False],
         codes_withheld=backed_off[True],
         bytes=sum(file.stat().st_size for file in files),

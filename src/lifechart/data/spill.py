@@ -132,8 +132,9 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
     people: list[pl.DataFrame] = []
     known = Spill(Counter(), Counter(), [], {}, [], 0, "", 0)
     for batch in source.read(unit):
-        rows, subjects = _protect(batch.rows, plan)
-        known.texts_held_back += rows["text_value"].null_count() - batch.rows["text_value"].null_count()
+        read, held_back = results.read(batch.rows, words=False)
+        rows, subjects = _protect(read, plan)
+        known.texts_held_back += held_back
         frames.append(rows)
         people.append(subjects)
         _add(known, batch, plan)
@@ -174,7 +175,6 @@ def _protect(rows: pl.DataFrame, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame
         resource=_hashed(pl.col("type") + "/" + pl.col("resource")),
         link=_hashed(pl.col("link")),
         time=pl.col("time") + pl.col("offset"),
-        text_value=results.listed(pl.col("text_value")),
         code=structured.widen_zips(pl.col("code")),
     )
     return dated.select(list(SPILLED)), keyed.drop("patient")
