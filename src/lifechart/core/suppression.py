@@ -1,8 +1,8 @@
 """Small cells: counts of 1 to 10 people are not published, and nothing published lets one be worked out again.
 
-The rule is that of the CMS cell size suppression policy (no cell of 1 to 10, nor anything from which one can be derived;
-zero may be shown). A table is taken with its margins: cells that are too small are hidden first, then as many others as
-it takes until no hidden one follows from a total, alone or together with others.
+The rule is that of the CMS cell size suppression policy (no cell of 1 to 10, nor anything from which one can be
+derived; zero may be shown). A table is taken with its margins: cells that are too small are hidden first, then as many
+others as it takes until no hidden one follows from a total, alone or together with others.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def suppress(
 ) -> list[list[int | None]]:
     """Return a table of counts with its margins, None where a cell must not be published.
 
-    `table`: rows of equal length, no count below 0. Returned are its rows, each with its total at the end, and a last row
-    of the columns' totals; without `column_totals` only the rows' totals are published, and that last row is left out.
+    `table`: rows of equal length, no count below 0. Returned are its rows, each with its total at the end, and a last
+    row of the columns' totals; without `column_totals` only the rows' totals are published, and that last row is left
+    out.
 
-    Hidden are: every cell and total of 1 to smallest - 1; then the smallest others, until in every line (a row or column
-    with its total) either nothing is hidden, or at least two cells are whose sum is not itself such a number, or the total
-    is hidden too; and until no hidden cell is a bridge in the graph of hidden cells between rows and columns, since exactly
-    those follow from the margins (Gusfield, SIAM J. Comput. 17, 1988).
+    Hidden are: every cell and total of 1 to smallest - 1; then the smallest others, until in every line (a row or
+    column with its total) either nothing is hidden, or at least two cells are whose sum is not itself such a number, or
+    the total is hidden too; and until no hidden cell is a bridge in the graph of hidden cells between rows and columns,
+    since exactly those follow from the margins (Gusfield, SIAM J. Comput. 17, 1988).
     """
     cells = {(i, j): count for i, row in enumerate(table) for j, count in enumerate(row)}
     num_rows, num_columns = len(table), len(table[0]) if table else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def test_a_remedy_ends_with_few_at_risk_and_never_makes_it_worse(dataset: Path) 
     people = identifiers.people_of(events, known.identifiers)
     for scenario in known.scenarios:
         steps = remedy(people, known.named(scenario.identifiers), 0.09)
-        assert all(one.at_risk >= other.at_risk - 1e-9 for one, other in zip(steps, steps[1:], strict=False))
+        assert all(one.at_risk >= other.at_risk - 1e-9 for one, other in itertools.pairwise(steps))
         assert steps[-1].at_risk <= 0.05
 
 

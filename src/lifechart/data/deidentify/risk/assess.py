@@ -56,8 +56,8 @@ class Finding:
     def mean(self) -> float:
         """Return the mean probability of a right link that counts.
 
-        Moved dates and not knowing who is in the data set each lower it; the lower of the two is taken, not their product,
-        since they have not been shown to be independent.
+        Moved dates and not knowing who is in the data set each lower it; the lower of the two is taken, not their
+        product, since they have not been shown to be independent.
         """
         return self.risk.journalist_mean if self.moved_mean is None else min(self.moved_mean, self.risk.journalist_mean)
 

@@ -13,7 +13,7 @@ _GREY = 'class="band hidden"'
 
 
 def bands(counts: Mapping[str, int | None], records: int, title: str) -> Markup:
-    """Draw one bar, divided by the size of the class that records are in; what is not published is drawn as one part."""
+    """Draw one bar, divided by the size of the class that records are in; what is not published is one part of it."""
     published = {name: count for name, count in counts.items() if count is not None}
     rest = records - sum(published.values())
     parts, x = [], 0.0
@@ -30,7 +30,7 @@ def bands(counts: Mapping[str, int | None], records: int, title: str) -> Markup:
 
 
 def curves(series: Mapping[str, Sequence[tuple[int, float, float, float]]]) -> Markup:
-    """Draw unicity against the number of events known: {kind: (events, share, low, high), …}, each with its interval."""
+    """Draw unicity against the number of events known: {kind: (events, share, low, high), …}."""
     points = [row for rows in series.values() for row in rows]
     most = max((row[0] for row in points), default=1)
     width, height = SQUARE_WIDTH - LEFT - 12, SQUARE_HEIGHT - BOTTOM - 10

@@ -34,8 +34,8 @@ class Uniqueness:
 def zayatz(histogram: Histogram, population: int) -> Uniqueness:
     """Return Zayatz' (1991) estimate: Bayes' rule, with the sample's class sizes standing for the population's.
 
-    P(F=1 | f=1) = p1 P(f=1 | F=1) / sum_j pj P(f=1 | F=j), where P(f=1 | F=j) is hypergeometric. The sample's classes are
-    smaller than the population's, so with a small sampling fraction this overstates.
+    P(F=1 | f=1) = p1 P(f=1 | F=1) / sum_j pj P(f=1 | F=j), where P(f=1 | F=j) is hypergeometric. The sample's classes
+    are smaller than the population's, so with a small sampling fraction this overstates.
     """
     n, s1 = size(histogram), histogram.get(1, 0)
     if not s1:
@@ -102,9 +102,9 @@ def fit_pitman(histogram: Histogram) -> tuple[float, float]:
 def uniqueness(histogram: Histogram, population: int) -> Uniqueness:
     """Return the estimate that the decision rule chooses: Pitman's up to a sampling fraction of 0.1, else Zayatz'.
 
-    The rule is that of Dankar, El Emam, Neisa and Roffey (BMC Med Inform Decis Mak 2012), without its third model (slide
-    negative binomial), which it takes above 0.1 where smaller than Zayatz': so ours errs towards more risk. Where the
-    data set is the population, what is counted is the truth.
+    The rule is that of Dankar, El Emam, Neisa and Roffey (BMC Med Inform Decis Mak 2012), without its third model
+    (slide negative binomial), which it takes above 0.1 where smaller than Zayatz': so ours errs towards more risk.
+    Where the data set is the population, what is counted is the truth.
     """
     n = size(histogram)
     if population <= n:
@@ -116,8 +116,9 @@ def expected_inverse(histogram: Histogram, population: int) -> dict[int, float]:
     """Return {f: E[1/F | f]} of the class sizes in a sample: how likely a link to one of their records is right.
 
     Under Pitman's formula what the rest of the population adds to a class of f is beta-binomial: N - n draws with
-    parameters f - alpha and theta + n - f + alpha. Where the data set is the population, 1/f. The usual negative binomial
-    estimate (Benedetti and Franconi 1998) is not used: on simulated populations it came out up to six times too low.
+    parameters f - alpha and theta + n - f + alpha. Where the data set is the population, 1/f. The usual negative
+    binomial estimate (Benedetti and Franconi 1998) is not used: on simulated populations it came out up to six times
+    too low.
     """
     n = size(histogram)
     rest = population - n

@@ -28,7 +28,8 @@ class Step:
 def remedy(people: pl.DataFrame, identifiers: list[Identifier], threshold: float) -> list[Step]:
     """Return steps, each the one rung of a ladder that takes most records out of danger, until few are left in it.
 
-    The first step is to do nothing. `people`: as identifiers.people_of makes it. Greedy, so not always the shortest way.
+    The first step is to do nothing. `people`: as identifiers.people_of makes it. Greedy, so not always the shortest
+    way.
     """
     least = least_class(threshold)
     now = people.select(each.name for each in identifiers)

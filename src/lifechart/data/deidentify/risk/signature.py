@@ -1,4 +1,5 @@
-"""A reviewer's signature over an assessment: a statement bound to the data set, the figures and the page, byte for byte.
+"""A reviewer's signature over an assessment: a statement bound to the data set, the figures and the page, byte for
+byte.
 
 risk/risk.json, risk.html       what was assessed
 risk/signatures/KEYID.json      one signed envelope a reviewer
