@@ -29,6 +29,8 @@ from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.data import publish, shards, tally
 from lifechart.data.account import Account, balance, of_pairs, quarantine_lines, resource_counts
+from lifechart.data.consent import members
+from lifechart.data.consent.admission import EVERYBODY, Admission
 from lifechart.data.deidentify import dates as date_modes
 from lifechart.data.deidentify import structured
 from lifechart.data.publish import publish_bucket
@@ -63,6 +65,8 @@ def ingest(
     dates: str = "shift",
     as_of: datetime | None = None,
     min_patients: int = structured.MIN_PATIENTS,
+    admission: Admission = EVERYBODY,
+    evidence: Path | None = None,
     progress: bool | None = None,
 ) -> Account:
     """Make the data set `out` from the records at `path`; return what became of every resource.
@@ -70,6 +74,7 @@ def ingest(
     `key`: `structured.load_key(settings)`. `source`, `option`: the plug's name, and what it wants to be told (for
     `tables`, the mapping's path); by default whichever source detects its format. `dates`: `shift` or `year`
     (deidentify.dates). `as_of`: when observation ended; by default what the export says, else its newest date.
+    `admission`: who may be in it (data.consent). `evidence`: where proof of its members is kept, under home.
     `workers`: processes; by default one a core. `progress`: show bars on stderr; by default if that is a terminal.
     Raises InputError for arguments that cannot be used; a bad record never raises.
     """
@@ -85,7 +90,7 @@ def ingest(
         raise InputError("PATH", str(path), "at least one file with something in it")
     size = sum(unit.size for unit in units)
     parameters = {"source": reader.name, "option": option, "dates": dates, "min_patients": min_patients, "as_of": as_of}
-    plan = _plan(out, path, files, size, parameters, key)
+    plan = _plan(out, path, files, size, parameters, key, admission)
     with _Runner(_processes(workers, size), progress) as run:
         run("Hashing", _hash_files, [(files, plan.work / "inputs.json")])
         run("Reading", spill, ((reader, unit, number, plan) for number, unit in enumerate(units)))
@@ -97,7 +102,7 @@ def ingest(
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
     account = _finish(plan, units, files, notes, rules)
-    return _hand_over(plan, out, account, parameters | {"as_of": end}, log)
+    return _hand_over(plan, out, account, parameters | {"as_of": end}, log, evidence)
 
 
 def _processes(workers: int | None, size: int) -> int:
@@ -108,12 +113,20 @@ def _processes(workers: int | None, size: int) -> int:
     return 1 if size < _SMALL else len(os.sched_getaffinity(0))
 
 
-def _plan(out: Path, path: Path, files: list[Path], size: int, parameters: dict[str, Any], key: bytes) -> Plan:
+def _plan(
+    out: Path,
+    path: Path,
+    files: list[Path],
+    size: int,
+    parameters: dict[str, Any],
+    key: bytes,
+    admission: Admission,
+) -> Plan:
     """Make the work folder beside `out`, or go on in the one that the same input, code and parameters left."""
     work = out.with_name(f".{out.name}.ingest")
-    started = _begin(work, path, files, parameters, key)
+    started = _begin(work, path, files, parameters | {"admission": admission.identity}, key)
     buckets = 1 + size // _BUCKET_BYTES
-    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started)
+    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started, admission)
 
 
 def _begin(work: Path, path: Path, files: list[Path], parameters: dict[str, Any], key: bytes) -> datetime:
@@ -207,7 +220,9 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     return account
 
 
-def _hand_over(plan: Plan, out: Path, account: Account, parameters: dict[str, Any], log: Ledger) -> Account:
+def _hand_over(
+    plan: Plan, out: Path, account: Account, parameters: dict[str, Any], log: Ledger, evidence: Path | None
+) -> Account:
     """Write the statement, then let the data set take its place. Without a statement there is no data set."""
     inputs = orjson.loads((plan.work / "inputs.json").read_bytes())
     predicate = {
@@ -216,6 +231,8 @@ def _hand_over(plan: Plan, out: Path, account: Account, parameters: dict[str, An
         | {"option": Path(parameters["option"]).name},
         "inputs": {"files": account.files, "bytes": account.bytes, "digest": durable.digest_of(inputs)},
         "account": account.to_json(),
+        "consent": plan.admission.to_json(),
+        "members": members.seal(plan.dataset, account.dataset_digest, plan.key, evidence),
     }
     log.append(Statement("ingest", (Subject("dataset", account.dataset_digest),), predicate))
     plan.dataset.rename(out)

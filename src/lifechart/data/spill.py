@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from lifechart.core import durable
+from lifechart.data.consent.admission import EVERYBODY, Admission, admit
 from lifechart.data.deidentify import dates, structured
 from lifechart.data.sources import Batch, Fault, Source, Unit, results
 
@@ -54,6 +55,8 @@ class Plan:
     min_patients: int
     started: datetime
     """When this run began: nothing later can have been observed."""
+    admission: Admission = EVERYBODY
+    """Who may be in the data set."""
 
     def spill_file(self, unit: int) -> Path:
         """Rows of one unit."""
@@ -127,7 +130,8 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
     frames: list[pl.DataFrame] = []
     people: list[pl.DataFrame] = []
     known = Spill(Counter(), Counter(), [], {}, [], 0, "", 0)
-    for batch in source.read(unit):
+    for read in source.read(unit):
+        batch = admit(read, plan.admission, plan.key)
         rows, subjects = _protect(batch.rows, plan)
         known.texts_held_back += rows["text_value"].null_count() - batch.rows["text_value"].null_count()
         frames.append(rows)

@@ -32,6 +32,8 @@ KINDS: Mapping[str, str] = {
     "approval": "a named person approved a release",
     "answer": "an answer was given about a patient, who stands in it as a keyed hash",
     "feedback": "a user accepted or dismissed an answer",
+    "withdrawal": "a patient, who stands in it as a keyed hash, withdrew consent or gave it again",
+    "retention": "something was deleted because its time had passed",
     "risk": "the re-identification risk of a data set was assessed, or a reviewer signed the assessment",
 }
 """Every kind of statement, and what it says. Each is a predicate type of its own."""
