@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,6 +26,10 @@ class Settings(BaseSettings):
     session_minutes: int = Field(default=30, ge=1, description="idle minutes before signing in again")
     phases: Path | None = Field(default=None, description="the institution's own demands for each phase (TOML)")
     cookie_secure: bool = Field(default=False, description="HTTPS-only session cookie: for production")
+
+    consent_policy: Literal["opt-out", "opt-in"] = Field(
+        default="opt-out", description="whether a patient who decided nothing is in data sets"
+    )
 
     @property
     def ledger(self) -> Path:

@@ -29,6 +29,8 @@ from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.data import publish, shards, tally
 from lifechart.data.account import Account, balance, of_pairs, quarantine_lines, resource_counts
+from lifechart.data.consent import members
+from lifechart.data.consent.admission import EVERYBODY, Admission
 from lifechart.data.deidentify import dates as date_modes
 from lifechart.data.deidentify import structured
 from lifechart.data.publish import publish_bucket
@@ -64,6 +66,8 @@ def ingest(
     dates: str = "shift",
     as_of: datetime | None = None,
     min_patients: int = structured.MIN_PATIENTS,
+    admission: Admission = EVERYBODY,
+    evidence: Path | None = None,
     progress: bool | None = None,
 ) -> Account:
     """Make the data set `out` from the records at `path`; return what became of every resource.
@@ -71,6 +75,7 @@ def ingest(
     `key`: `structured.load_key(settings)`. `source`, `option`: the plug's name, and what it wants to be told (for
     `tables`, the mapping's path); by default whichever source detects its format. `dates`: `shift` or `year`
     (deidentify.dates). `as_of`: when observation ended; by default what the export says, else its newest date.
+    `admission`: who may be in it (data.consent). `evidence`: where proof of its members is kept, under home.
     `workers`: processes; by default one a core. `progress`: show bars on stderr; by default if that is a terminal.
     Raises InputError for arguments that cannot be used; a bad record never raises.
     """
@@ -86,7 +91,7 @@ def ingest(
         raise InputError("PATH", str(path), "at least one file with something in it")
     size = sum(unit.size for unit in units)
     parameters = {"source": reader.name, "option": option, "dates": dates, "min_patients": min_patients, "as_of": as_of}
-    plan = _plan(out, path, files, size, parameters, key)
+    plan = _plan(out, path, files, size, parameters, key, admission)
     with _Runner(_processes(workers, size), progress) as run:
         run("Hashing", _hash_files, [(files, plan.work / "inputs.json")])
         run("Reading", spill, ((reader, unit, number, plan) for number, unit in enumerate(units)))
@@ -103,7 +108,7 @@ def ingest(
         "transaction_time": reader.record_end(path, option) or "",
         "read": str(plan.started),
     }
-    return _hand_over(plan, out, account, files, parameters | {"as_of": end}, stated, log)
+    return _hand_over(plan, out, account, files, parameters | {"as_of": end}, stated, log, evidence)
 
 
 def _processes(workers: int | None, size: int) -> int:
@@ -114,12 +119,20 @@ def _processes(workers: int | None, size: int) -> int:
     return 1 if size < _SMALL else len(os.sched_getaffinity(0))
 
 
-def _plan(out: Path, path: Path, files: list[Path], size: int, parameters: dict[str, Any], key: bytes) -> Plan:
+def _plan(
+    out: Path,
+    path: Path,
+    files: list[Path],
+    size: int,
+    parameters: dict[str, Any],
+    key: bytes,
+    admission: Admission,
+) -> Plan:
     """Make the work folder beside `out`, or go on in the one that the same input, code and parameters left."""
     work = out.with_name(f".{out.name}.ingest")
-    started = _begin(work, path, files, parameters, key)
+    started = _begin(work, path, files, parameters | {"admission": admission.identity}, key)
     buckets = 1 + size // _BUCKET_BYTES
-    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started)
+    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started, admission)
 
 
 def _begin(work: Path, path: Path, files: list[Path], parameters: dict[str, Any], key: bytes) -> datetime:
@@ -228,6 +241,7 @@ def _hand_over(
     parameters: dict[str, Any],
     stated: dict[str, Any],
     log: Ledger,
+    evidence: Path | None,
 ) -> Account:
     """Write the statements, then let the data set take its place. Without a statement there is no data set."""
     rows = orjson.loads((plan.work / "inputs.json").read_bytes())
@@ -245,6 +259,8 @@ def _hand_over(
         "transform": transform.subjects[0].digest,
         "inputs": {"files": account.files, "bytes": account.bytes},
         "account": account.to_json(),
+        "consent": plan.admission.to_json(),
+        "members": members.seal(plan.dataset, account.dataset_digest, plan.key, evidence),
     }
     log.append(Statement("ingest", (Subject("dataset", account.dataset_digest),), predicate))
     plan.dataset.rename(out)
