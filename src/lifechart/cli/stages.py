@@ -36,6 +36,7 @@ def ingest(
     dates: Annotated[str, typer.Option(help="shift (by a keyed offset a patient) or year (years only).")] = "shift",
     as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+    engine: Annotated[str, typer.Option(help="processes (this machine) or ray (a cluster).")] = "processes",
 ) -> None:
     """Read records, de-identify them, and write a data set."""
     from lifechart.data import ingest as stage
@@ -54,6 +55,8 @@ def ingest(
             workers=workers,
             dates=dates,
             as_of=as_of,
+            engine=engine,
+            address=settings.ray_address,
         )
     print_rows(found.table())
     print(f"{found.events:,} events of {found.subjects:,} patients in {out}")

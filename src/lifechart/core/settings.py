@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8800, ge=1, le=65535, description="port to listen on")
     session_minutes: int = Field(default=30, ge=1, description="idle minutes before signing in again")
     cookie_secure: bool = Field(default=False, description="HTTPS-only session cookie: for production")
+    ray_address: str = Field(default="", description="Ray cluster for ingest; empty: one of this machine alone")
 
     @property
     def ledger(self) -> Path:
