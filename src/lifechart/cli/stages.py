@@ -37,6 +37,8 @@ def ingest(
     as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
     engine: Annotated[str, typer.Option(help="processes (this machine) or ray (a cluster).")] = "processes",
+    encrypt: Annotated[list[str] | None, typer.Option(help="Encrypt the data set for age1…; may be repeated.")] = None,
+    work: Annotated[Path | None, typer.Option(help="With --encrypt: where to work, such as a disk in memory.")] = None,
 ) -> None:
     """Read records, de-identify them, and write a data set."""
     from lifechart.data import ingest as stage
@@ -57,6 +59,8 @@ def ingest(
             as_of=as_of,
             engine=engine,
             address=settings.ray_address,
+            encrypt_to=encrypt or (),
+            work=work,
         )
     print_rows(found.table())
     print(f"{found.events:,} events of {found.subjects:,} patients in {out}")

@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +35,8 @@ from lifechart.data.settle import settle_bucket
 from lifechart.data.sources import Unit, find_source
 from lifechart.data.spill import Plan, Spill, spill
 from lifechart.data.tally import Rules
+from lifechart.data.vault import encryption
+from lifechart.data.vault import keys as vault_keys
 from lifechart.ledger.statement import Statement, Subject
 
 _BUCKET_BYTES = 256 << 20
@@ -64,6 +66,8 @@ def ingest(
     min_patients: int = structured.MIN_PATIENTS,
     engine: str = "processes",
     address: str = "",
+    encrypt_to: Sequence[str] = (),
+    work: Path | None = None,
     progress: bool | None = None,
 ) -> Account:
     """Make the data set `out` from the records at `path`; return what became of every resource.
@@ -72,7 +76,10 @@ def ingest(
     `tables`, the mapping's path); by default whichever source detects its format. `dates`: `shift` or `year`
     (deidentify.dates). `as_of`: when observation ended; by default what the export says, else its newest date.
     `workers`: processes; by default one a core. `engine`, `address`: who does the work, and for `ray` the cluster's
-    address (data.engines). `progress`: show bars on stderr; by default if that is a terminal.
+    address (data.engines). `encrypt_to`: recipients (data.vault.keys); the data set is then written encrypted. `work`:
+    where the work folder is made, by default beside `out`; its rows are without identities but plain, so for an
+    encrypted data set give an encrypted volume, or one in memory. `progress`: show bars on stderr; by default if that
+    is a terminal.
     Raises InputError for arguments that cannot be used, StorageError for a full disk, EngineError for a cluster that
     falls apart; a bad record never raises.
     """
@@ -80,8 +87,14 @@ def ingest(
         raise InputError("--dates", dates, f"one of {date_modes.MODES}")
     if min_patients < 1:
         raise InputError("--min-patients", min_patients, "a whole number from 1")
+    if work and not encrypt_to:
+        raise InputError(
+            "--work", str(work), "nothing, unless the data set is encrypted: it takes its place by a rename"
+        )
+    recipients = [vault_keys.check_recipient(recipient) for recipient in encrypt_to]
+    workplace = (work or out.parent).absolute() / f".{out.name}.ingest"
     if out.exists():
-        shutil.rmtree(_work(out), ignore_errors=True)  # of a run that was killed when all was done
+        shutil.rmtree(workplace, ignore_errors=True)  # of a run that was killed when all was done
         raise InputError("--out", str(out), "a folder that does not exist yet")
     # Wherever a task runs, a path must mean the same file.
     path, out = path.absolute(), out.absolute()
@@ -93,8 +106,8 @@ def ingest(
     size = sum(unit.size for unit in units)
     parameters = {"source": reader.name, "option": option, "dates": dates, "min_patients": min_patients, "as_of": as_of}
     workshop = open_engine(engine, workers=_processes(workers, size), progress=progress, address=address)
-    with _held(out), workshop as run:
-        plan = _plan(out, path, files, size, parameters, key)
+    with _held(workplace), workshop as run:
+        plan = _plan(workplace, path, files, size, parameters, key)
         run("Hashing", _hash_files, [(files, plan.work / "inputs.json")])
         run("Reading", spill, ((reader, unit, number, plan) for number, unit in enumerate(units)))
         notes = [Spill.load(plan.spill_file(number).with_suffix(".json")) for number in range(len(units))]
@@ -105,7 +118,7 @@ def ingest(
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
         account = _finish(plan, units, files, notes, rules)
-        return _hand_over(plan, out, account, parameters | {"as_of": end}, log)
+        return _hand_over(plan, out, account, parameters | {"as_of": end}, log, recipients)
 
 
 def _processes(workers: int | None, size: int) -> int:
@@ -116,29 +129,25 @@ def _processes(workers: int | None, size: int) -> int:
     return 1 if size < _SMALL else len(os.sched_getaffinity(0))
 
 
-def _plan(out: Path, path: Path, files: list[Path], size: int, parameters: dict[str, Any], key: bytes) -> Plan:
-    """Make the work folder beside `out`, or go on in the one that the same input, code and parameters left."""
-    work = _work(out)
+def _plan(work: Path, path: Path, files: list[Path], size: int, parameters: dict[str, Any], key: bytes) -> Plan:
+    """Begin in the work folder, or go on in what the same input, code and parameters left there."""
     started = _begin(work, path, files, parameters, key)
     buckets = 1 + size // _BUCKET_BYTES
     return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started)
 
 
-def _work(out: Path) -> Path:
-    return out.with_name(f".{out.name}.ingest")
-
-
 @contextlib.contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Hold the work folder of `out`, so that no second run can work in it; the lock goes with the process."""
-    work = _work(out)
+def _held(work: Path) -> Iterator[None]:
+    """Hold the work folder, so that no second run can work in it; the lock goes with the process."""
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError("--out", str(out), "a folder that no other ingest is making at this moment") from error
+            raise InputError(
+                "--out", work.name[1 : -len(".ingest")], "a folder that no other ingest is making at this moment"
+            ) from error
         yield
     finally:
         os.close(descriptor)
@@ -237,7 +246,9 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     return account
 
 
-def _hand_over(plan: Plan, out: Path, account: Account, parameters: dict[str, Any], log: Ledger) -> Account:
+def _hand_over(
+    plan: Plan, out: Path, account: Account, parameters: dict[str, Any], log: Ledger, recipients: Sequence[str]
+) -> Account:
     """Write the statement, then let the data set take its place. Without a statement there is no data set."""
     inputs = orjson.loads((plan.work / "inputs.json").read_bytes())
     predicate = {
@@ -248,7 +259,10 @@ def _hand_over(plan: Plan, out: Path, account: Account, parameters: dict[str, An
         "account": account.to_json(),
     }
     log.append(Statement("ingest", (Subject("dataset", account.dataset_digest),), predicate))
-    plan.dataset.rename(out)
-    durable.sync_directory(out.parent)
+    if recipients:
+        encryption.encrypt(plan.dataset, out, recipients, log=log)
+    else:
+        plan.dataset.rename(out)
+        durable.sync_directory(out.parent)
     shutil.rmtree(plan.work)
     return account

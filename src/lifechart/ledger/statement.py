@@ -23,6 +23,9 @@ _VERSION = "/v1"
 
 KINDS: Mapping[str, str] = {
     "ingest": "a data set was made from an export",
+    "encrypt": "a data set was encrypted, or its key wrapped for one more recipient",
+    "decrypt": "a plain copy was made of an encrypted data set",
+    "key-release": "the key of a data set was released to an attested workload, or refused",
     "train": "a model was trained on a data set",
     "evaluate": "a report was made of a model",
     "manifest": "what a release consists of, file by file; kept with it rather than in the log",
