@@ -24,6 +24,7 @@ FAMILIES = (
     "snapshots",
     "privacy",
     "consents",
+    "vaults",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 

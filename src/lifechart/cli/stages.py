@@ -41,6 +41,9 @@ def ingest(
     purpose: Annotated[
         list[str] | None, typer.Option(help="What for, as in the consent register; by default training and evaluation.")
     ] = None,
+    engine: Annotated[str, typer.Option(help="processes (this machine) or ray (a cluster).")] = "processes",
+    encrypt: Annotated[list[str] | None, typer.Option(help="Encrypt the data set for age1…; may be repeated.")] = None,
+    work: Annotated[Path | None, typer.Option(help="With --encrypt: where to work, such as a disk in memory.")] = None,
 ) -> None:
     """Read records, de-identify them, and write a data set of those who may be in it."""
     from lifechart.data import ingest as stage
@@ -63,6 +66,10 @@ def ingest(
             workers=workers,
             dates=dates,
             as_of=as_of,
+            engine=engine,
+            address=settings.ray_address,
+            encrypt_to=encrypt or (),
+            work=work,
         )
     print_rows(found.table())
     if found.values:
