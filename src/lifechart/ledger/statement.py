@@ -23,6 +23,7 @@ _VERSION = "/v1"
 
 KINDS: Mapping[str, str] = {
     "ingest": "a data set was made from an export",
+    "deidentify": "images were de-identified, apart from a data set",
     "train": "a model was trained on a data set",
     "evaluate": "a report was made of a model",
     "manifest": "what a release consists of, file by file; kept with it rather than in the log",

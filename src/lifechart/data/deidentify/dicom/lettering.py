@@ -23,7 +23,11 @@ MIN_CONTRAST = 0.10
 """Ink must differ from what is around it by this share of the image's range of grey."""
 _OPENING = 9
 """Strokes are narrower than this, in pixels; larger letters are found in the image made smaller."""
-_MIN_HEIGHT, _MAX_HEIGHT = 5, 44
+_MIN_HEIGHT = 5
+_MAX_HEIGHT = {1: 44, 2: 30, 4: 24}
+"""The heights of glyphs, in pixels; the second for each scale, so that the largest letters found have 96 pixels."""
+_TOUCHING = 16
+"""Glyphs up to this height may run into each other, and a long piece of ink be a word."""
 _MAX_PIECES = 6_000
 _MARGIN = 3
 _REACH = 6
@@ -60,9 +64,9 @@ def find(image_HW: Image, *, sure: bool = False) -> Mask:
         for ink in (small, 1 - small):
             for turned in (False, True):
                 page = np.ascontiguousarray(ink.T if turned else ink)
-                for top, bottom, left, right in _lines(page, sure=sure):
-                    box = (top, bottom, left, right) if not turned else (left, right, top, bottom)
-                    _fill(found, box, scale)
+                for top, bottom, left, right in _lines(page, scale, sure=sure):
+                    rows, columns = _around(top, bottom, left, right, scale)
+                    found[(columns, rows) if turned else (rows, columns)] = True
     return found
 
 
@@ -74,20 +78,22 @@ def _smaller(image: Image, scale: int) -> Image:
     return blocks.mean((1, 3), dtype=np.float32)
 
 
-def _fill(found: Mask, box: tuple[int, int, int, int], scale: int) -> None:
-    top, bottom, left, right = (edge * scale for edge in box)
-    margin = _MARGIN + (bottom - top) // 4
-    found[max(0, top - margin) : bottom + margin, max(0, left - 2 * margin) : right + 2 * margin] = True
+def _around(top: int, bottom: int, left: int, right: int, scale: int) -> tuple[slice, slice]:
+    """Return rows and columns to blank around a line: a letter more at either end, where the first may be missed."""
+    height = bottom - top
+    above, beside = _MARGIN + height // 4, _MARGIN + height
+    rows = slice(max(0, (top - above) * scale), (bottom + above) * scale)
+    return rows, slice(max(0, (left - beside) * scale), (right + beside) * scale)
 
 
-def _lines(page: Image, *, sure: bool) -> list[tuple[int, int, int, int]]:
+def _lines(page: Image, scale: int, *, sure: bool) -> list[tuple[int, int, int, int]]:
     """Return (top, bottom, left, right) of each line of lettering in bright ink."""
     strokes = page - ndimage.grey_opening(page, size=(_OPENING, _OPENING))
     texture = _TEXTURE * ndimage.uniform_filter(strokes, _WINDOW)
     found = []
     for contrast in (0.5, 0.3, 0.18, MIN_CONTRAST):
         ink = strokes > np.maximum(contrast, texture)
-        pieces = _pieces(page, ink)
+        pieces = _pieces(page, ink, scale)
         if 1 <= len(pieces) <= _MAX_PIECES:
             boxes = (box for run in _runs(pieces) if (box := _box(pieces, run, sure)) is not None)
             found += [_reach(ink, *box) for box in boxes]
@@ -108,13 +114,14 @@ def _reach(ink: Mask, top: int, bottom: int, left: int, right: int) -> tuple[int
     return top, bottom, left, right
 
 
-def _pieces(page: Image, ink: Mask) -> _Pieces:
+def _pieces(page: Image, ink: Mask, scale: int) -> _Pieces:
     """Return the connected pieces of ink that have the size of a glyph or of a word whose glyphs touch."""
     labels, _ = ndimage.label(ink, np.ones((3, 3)))
     rows: list[tuple[float, ...]] = []
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         height, width = (span.stop - span.start for span in place)
-        if not (_MIN_HEIGHT <= height <= _MAX_HEIGHT and width <= 30 * height):
+        touching = scale == 1 and height <= _TOUCHING
+        if not (_MIN_HEIGHT <= height <= _MAX_HEIGHT[scale] and width <= (30 if touching else 3) * height):
             continue
         inside = labels[place] == number
         area = int(inside.sum())

@@ -102,13 +102,14 @@ def _find(frames_FHWS: NDArray[np.generic], photometric: str, source: Dataset, *
     found_HW = np.zeros(frames_FHWS.shape[1:3], bool)
     looks = [shown.max(axis=0)] if len(shown) == 1 else [shown.max(axis=0), shown.min(axis=0)]
     for look_HWS in looks:
-        planes = [look_HWS.mean(axis=-1)]
+        for grey_HW in _greys(look_HWS.mean(axis=-1)):
+            found_HW |= lettering.find(grey_HW, sure=sure)
         if look_HWS.shape[-1] == 3:
-            colour_HW = look_HWS.max(axis=-1) - look_HWS.min(axis=-1)
-            planes += [colour_HW] if colour_HW.max() > 0 else []
-        for plane_HW in planes:
-            for grey_HW in _greys(plane_HW):
-                found_HW |= lettering.find(grey_HW, sure=sure)
+            # Coloured ink on a ground as bright as itself: not stretched, or the faint tints of a compressed grey would be.
+            full = 255.0 if look_HWS.dtype.itemsize == 1 else max(1.0, float(look_HWS.max()))
+            colour_HW = (look_HWS.max(axis=-1).astype(np.float32) - look_HWS.min(axis=-1)) / full
+            if colour_HW.max() > lettering.MIN_CONTRAST:
+                found_HW |= lettering.find(colour_HW, sure=sure)
     return found_HW
 
 

@@ -45,7 +45,8 @@ class SopClass:
     detail: str
 
 
-def _read(name: str) -> list[dict[str, str]]:
+def rows(name: str) -> list[dict[str, str]]:
+    """Return the rows of a table of this folder, as written."""
     content = resources.files(_FOLDER).joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(content.splitlines()))
 
@@ -57,9 +58,9 @@ def _tag(written: str) -> int:
 @cache
 def annex_e() -> dict[int, Listed]:
     """Return {tag: its row of Table E.1-1}, without the repeating groups and private attributes, which never stay."""
-    shared = {_tag(row["tag"]) for row in _read("shared_dates.csv")}
+    shared = {_tag(row["tag"]) for row in rows("shared_dates.csv")}
     found = {}
-    for row in _read("annex_e.csv"):
+    for row in rows("annex_e.csv"):
         if "x" in row["tag"] or " " in row["tag"]:
             continue
         tag = _tag(row["tag"])
@@ -71,7 +72,7 @@ def annex_e() -> dict[int, Listed]:
 @cache
 def keep_list() -> dict[int, Kept]:
     """Return {tag: how its value must look} of the attributes outside Table E.1-1 that may stay."""
-    return {_tag(row["tag"]): Kept(tuple(row["vr"].split(" or ")), row["rule"]) for row in _read("keep.csv")}
+    return {_tag(row["tag"]): Kept(tuple(row["vr"].split(" or ")), row["rule"]) for row in rows("keep.csv")}
 
 
 @cache
@@ -79,14 +80,14 @@ def safe_private() -> dict[tuple[str, int, int], Kept]:
     """Return {(creator, group, element without its block): how its value must look} of the safe private attributes."""
     return {
         (row["creator"], int(row["group"], 16), int(row["element"], 16)): Kept((row["vr"],), row["rule"])
-        for row in _read("private.csv")
+        for row in rows("private.csv")
     }
 
 
 @cache
 def sop_classes() -> dict[str, SopClass]:
     """Return {SOP class UID: what is done with its instances}; a class that is not in it is held back."""
-    return {row["uid"]: SopClass(row["name"], row["treatment"], row["detail"]) for row in _read("sop_classes.csv")}
+    return {row["uid"]: SopClass(row["name"], row["treatment"], row["detail"]) for row in rows("sop_classes.csv")}
 
 
 @cache
