@@ -25,6 +25,7 @@ FAMILIES = (
     "privacy",
     "consents",
     "vaults",
+    "images",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 

@@ -28,6 +28,7 @@ KINDS: Mapping[str, str] = {
     "encrypt": "a data set was encrypted, or its key wrapped for one more recipient",
     "decrypt": "a plain copy was made of an encrypted data set",
     "key-release": "the key of a data set was released to an attested workload, or refused",
+    "deidentify": "images were de-identified, apart from a data set",
     "train": "a model was trained on a data set",
     "evaluate": "a report was made of a model",
     "manifest": "what a release consists of, file by file; kept with it rather than in the log",
