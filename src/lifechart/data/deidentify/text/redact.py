@@ -9,6 +9,7 @@ from lifechart.data.deidentify.text import language, spans
 from lifechart.data.deidentify.text.rules import load_rules
 from lifechart.data.deidentify.text.spans import Span
 from lifechart.data.deidentify.text.tagger import load_tagger
+from lifechart.data.deidentify.text.words import tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,14 @@ def find(texts: Sequence[str], languages: Sequence[str | None] | None = None, po
     for tag in dict.fromkeys(tags):
         numbers = [number for number, other in enumerate(tags) if other == tag]
         wanted = spans.redacted(policy or language.policy_of(tag))
-        tagger = load_tagger(tag)
+        cut = [tokens(texts[number]) for number in numbers]
+        tagger, rules = load_tagger(tag), load_rules(tag)
         if tagger is not None:
-            for number, tagged in zip(numbers, tagger.find([texts[number] for number in numbers], wanted), strict=True):
-                found[number] += tagged
-        rules = load_rules(tag)
-        for number in numbers:
-            found[number] += [span for span in rules.find(texts[number]) if span.type in wanted]
+            tagged = tagger.find([texts[number] for number in numbers], cut, wanted)
+            for number, ones in zip(numbers, tagged, strict=True):
+                found[number] += ones
+        for number, pieces in zip(numbers, cut, strict=True):
+            found[number] += [span for span in rules.find(texts[number], pieces) if span.type in wanted]
     return [
         Found(text, tag, tuple(spans.merge(text, ones, spans.tags(text))))
         for text, tag, ones in zip(texts, tags, found, strict=True)

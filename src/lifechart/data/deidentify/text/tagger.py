@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from lifechart.core.errors import InputError
 from lifechart.data.deidentify.text import features
 from lifechart.data.deidentify.text.spans import Span
-from lifechart.data.deidentify.text.words import TOKEN
+from lifechart.data.deidentify.text.words import Tokens
 
 Floats = NDArray[np.float32]
 ROOM = 16
 """Empty tokens between texts: as far as the network sees to either side, or further."""
-_TOKENS = 16_384
+_TOKENS = 3_072
 """Tokens that go through the network together; what is between its layers then stays in the processor's cache."""
 _REMEMBERED = 200_000
 """Distinct tokens whose embeddings are kept."""
@@ -93,13 +93,12 @@ class Tagger:
         self._place: dict[str, int] = {}
         self._known = np.zeros((1024, weights.table_RD.shape[1]), np.float32)
 
-    def find(self, texts: Sequence[str], wanted: frozenset[str]) -> list[list[Span]]:
-        """Return for each text the spans of `wanted` types, in order.
+    def find(self, texts: Sequence[str], cut: Sequence[Tokens], wanted: frozenset[str]) -> list[list[Span]]:
+        """Return for each text (and its tokens) the spans of `wanted` types, in order.
 
         A token is taken if the probabilities of the wanted types together reach the threshold; its type is the
         likeliest of them.
         """
-        cut = [[(match.group(), match.start()) for match in TOKEN.finditer(text)] for text in texts]
         found: list[list[Span]] = []
         begin = 0
         while begin < len(texts):
@@ -112,7 +111,7 @@ class Tagger:
         return found
 
     def _find(
-        self, texts: Sequence[str], cut: list[list[tuple[str, int]]], wanted: frozenset[str]
+        self, texts: Sequence[str], cut: Sequence[Tokens], wanted: frozenset[str]
     ) -> list[list[Span]]:
         if len(self._place) > _REMEMBERED:
             self._place.clear()
@@ -176,7 +175,7 @@ class Tagger:
         self._known[first : first + len(tokens)] = np.add.reduceat(self._weights.table_RD[flat], starts, axis=0)
 
 
-def gaps(text: str, tokens: list[tuple[str, int]]) -> list[int]:
+def gaps(text: str, tokens: Tokens) -> list[int]:
     """Return what stands before each token (features.GAPS)."""
     found, last = [], 0
     for token, start in tokens:
@@ -201,7 +200,7 @@ def _convolved(x_ND: Floats, kernel: Floats, bias: Floats, dilation: int) -> Flo
     return y_NH
 
 
-def _joined(text: str, tokens: list[tuple[str, int]], hits: list[int], types: list[str]) -> list[Span]:
+def _joined(text: str, tokens: Tokens, hits: list[int], types: list[str]) -> list[Span]:
     spans: list[Span] = []
     last = -2
     for hit, type_ in zip(hits, types, strict=True):

@@ -5,13 +5,21 @@ from __future__ import annotations
 import gzip
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
 TOKEN = re.compile(r"[^\W\d_]+|\d+|\S")
 """`MRN-12345x` is four tokens, so that an edge of an identifier is always an edge of a token."""
+Tokens = Sequence[tuple[str, int]]
+"""Tokens of a text, and where each starts."""
 LISTS = ("given", "family", "place", "state", "country", "institution")
 _MARKS = {code: None for code in range(0x300, 0x370)}
+
+
+def tokens(text: str) -> list[tuple[str, int]]:
+    """Cut a text."""
+    return [(match.group(), match.start()) for match in TOKEN.finditer(text)]
 
 
 def fold(text: str) -> str:
