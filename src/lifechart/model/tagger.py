@@ -6,12 +6,11 @@ B segments of T tokens, D width of a token's row, H width of the network, L labe
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,10 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lifechart.core import durable
+from lifechart.core.errors import InputError
 from lifechart.data.deidentify.text import augment, corpora, features, tagger
 from lifechart.data.deidentify.text.corpora import Text
 from lifechart.data.deidentify.text.fill import Filler
-from lifechart.data.deidentify.text.words import TOKEN
+from lifechart.data.deidentify.text.words import tokens
+from lifechart.ledger.statement import Statement, Subject
 
 DIM, HIDDEN = 32, 96
 _SEGMENT = 256
@@ -120,8 +121,8 @@ class _Prepared:
         self.rows = [features.rows(token) for token in self._token]
 
     def _segments(self, text: Text) -> list[_Segment]:
-        cut = [(match.group(), match.start()) for match in TOKEN.finditer(text.text)]
-        tokens = [self._token.setdefault(token, len(self._token)) for token, _ in cut]
+        cut = tokens(text.text)
+        numbers = [self._token.setdefault(token, len(self._token)) for token, _ in cut]
         gaps = tagger.gaps(text.text, cut)
         labels = [0] * len(cut)
         at = 0
@@ -133,14 +134,26 @@ class _Prepared:
                 labels[inside] = self._label[type_]
                 inside += 1
         starts = range(0, len(cut), _SEGMENT)
-        return [_Segment(tokens[n : n + _SEGMENT], gaps[n : n + _SEGMENT], labels[n : n + _SEGMENT]) for n in starts]
+        return [_Segment(numbers[n : n + _SEGMENT], gaps[n : n + _SEGMENT], labels[n : n + _SEGMENT]) for n in starts]
 
 
-def train_tagger(language: str, texts: Path, out: Path, *, hospital: Path | None, seed: int) -> dict[str, Any]:
+class Ledger(Protocol):
+    """Where the statement goes."""
+
+    def append(self, statement: Statement) -> object:
+        """Write it durably, or raise AuditError."""
+
+
+def train_tagger(
+    language: str, texts: Path, out: Path, *, hospital: Path | None, seed: int, log: Ledger
+) -> dict[str, Any]:
     """Train on the sets under `texts` (see corpora) and a simulated `hospital`; write `out/LANGUAGE.npz` and `.json`.
 
-    The same arguments, versions and thread count give the same bytes. Returns the note.
+    The same arguments, versions and thread count give the same bytes. Returns the note, which `log` gets as a statement.
+    Raises InputError for a language that has no recipe, or where a set is absent.
     """
+    if language not in RECIPES:
+        raise InputError("LANGUAGE", language, f"one of {sorted(RECIPES)}")
     gold = training_texts(language, texts, hospital)
     made = augmented(language, gold, seed)
     prepared = _Prepared(made)
@@ -149,7 +162,6 @@ def train_tagger(language: str, texts: Path, out: Path, *, hospital: Path | None
     _fit(network, prepared, EPOCHS[language], seed)
     out.mkdir(parents=True, exist_ok=True)
     with durable.replacing(out / f"{language}.npz") as aside:
-        # numpy adds a suffix to names without one.
         tagger.save(network.weights(prepared.labels), aside)
     note = {
         "language": language,
@@ -164,6 +176,7 @@ def train_tagger(language: str, texts: Path, out: Path, *, hospital: Path | None
         "command": f"lifechart train-tagger {language} --texts TEXTS --hospital SIM --seed {seed} --out OUT",
     }
     durable.write_json(out / f"{language}.json", note)
+    log.append(Statement("train-tagger", (Subject(f"{language}.npz", note["weights"]),), note))
     return note
 
 
@@ -267,9 +280,3 @@ def _loss(network: Network, prepared: _Prepared, batch: list[_Segment], chance: 
     tensors = (torch.tensor(rows), torch.tensor(starts), torch.tensor(kept))
     logits_BTL = network(*tensors, torch.from_numpy(local), torch.from_numpy(gap))
     return functional.cross_entropy(logits_BTL.flatten(0, 1), torch.from_numpy(label).flatten(), ignore_index=-1)
-
-
-def read_note(path: Path) -> dict[str, Any]:
-    """Return the note beside weights."""
-    note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return note

@@ -22,8 +22,8 @@ _DIGITS = ("short", "year", "1", "2", "3", "4", "5", "6", "7", "8", "long", "hou
 _NUMBERS = {f"list:{name}": number for number, name in enumerate(LISTS)}
 _NUMBERS |= {f"shape:{name}": 8 + number for number, name in enumerate(_SHAPES)}
 _NUMBERS |= {f"digits:{name}": 16 + number for number, name in enumerate(_DIGITS)}
-_NUMBERS |= {f"length:{number}": 32 + number for number in range(12)}
-_NUMBERS |= {"mark": 45, "accent": 46, "unlisted": 47}
+_NUMBERS |= {f"length:{number}": 33 + number for number in range(12)}
+_NUMBERS |= {"mark": 46, "accent": 47, "unlisted": 48}
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
-from lifechart.data.deidentify.text.words import entries, fold, spellings
+from lifechart.data.deidentify.text.words import fold, is_given_name, spellings
 
 _WORD = re.compile(r"[^\W\d_]+")
 _ALNUM = re.compile(r"[^\W_]")
@@ -29,6 +29,11 @@ _KINDS = (
     *("Memorial Hospital", "Community Hospital", "University Hospital", "Cancer Center", "Heart Institute", "Memorial"),
     *("Children's Hospital", "Family Practice", "Urgent Care", "Health Center", "Surgical Center", "Hosp", "VA Hospital"),
     *("Eye Institute", "Oncology Center", "Nursing Home", "Hospice", "Infirmary", "Rehab", "Med Center", "Orthopedics"),
+    *("Hospital", "Clinic", "Medical Center", "clinic", "office", "hospital", "practice", "General", "Medical Clinic"),
+    *("Wellness Center", "Diagnostic Center", "Women's Center", "Pain Institute", "Family Medicine", "Pediatrics"),
+    *("Veterans Affairs Medical Center", "Health Sciences Center", "Specialty Clinic", "Medical Group", "Medical"),
+    *("Neurology Clinic", "Cardiology Associates", "Dialysis Center", "Emergency Room", "ER", "Healthcare", "Hosp."),
+    *("Medical Plaza", "Trauma Center", "Rehabilitation Hospital", "Imaging", "Outpatient Clinic", "Surgery Center"),
 )
 _SAINTS = "Mary Joseph Luke John Francis Peter Jude Vincent Anthony Elizabeth Thomas Michael Anne Catherine".split()
 _QUALITIES = "Mercy Memorial Good-Samaritan Providence Sacred-Heart Methodist Baptist Trinity Holy-Cross Lincoln".split()
@@ -46,7 +51,7 @@ class Filler:
         self._random = random.Random(seed)
         self._language = language
         self._pool = pool or {}
-        self._given, self._family = spellings("given"), spellings("family")
+        self._given, self._family = (*spellings("female"), *spellings("male")), spellings("family")
         self._places = [place for place in spellings("place") if len(place) > 3]
         self._institutions = spellings("institution")
 
@@ -75,7 +80,7 @@ class Filler:
         folded = fold(word)
         if folded in ("dr", "dra", "mr", "mrs", "ms", "prof", "de", "la", "del", "los", "van", "von", "nurse", "doctor"):
             return word
-        new = self._random.choice(self._given if folded in entries("given") else self._family)
+        new = self._random.choice(self._given if is_given_name(folded) else self._family)
         return new.upper() if word.isupper() else new if word.islower() else _titled(new)
 
     def _sign_like(self, match: re.Match[str]) -> str:
@@ -91,6 +96,10 @@ class Filler:
         given, family = _titled(r.choice(self._given)), _titled(r.choice(self._family))
         if r.random() < 0.05:
             family = f"{r.choice(_PARTICLES)} {family}".replace("' ", "'").replace("Mc ", "Mc")
+        if r.random() < 0.03:
+            family = f"St. {_titled(r.choice(self._family))}"
+        if r.random() < 0.05:
+            given = f"{given}{r.choice(' -')}{_titled(r.choice(self._given))}"
         if r.random() < 0.06:
             family = f"{family}-{_titled(r.choice(self._family))}"
         if not form:

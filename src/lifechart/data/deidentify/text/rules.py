@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from lifechart.data.deidentify.text.spans import Span
-from lifechart.data.deidentify.text.words import TOKEN, Tokens, entries, fold
+from lifechart.data.deidentify.text.words import TOKEN, Tokens, entries, fold, is_given_name
 
 _REACH = 96
 """Characters before a head that can belong to it."""
@@ -207,8 +207,8 @@ def listed_name(text: str) -> bool:
     if not words:
         return False
     if len(words) == 1:
-        return words[0] in entries("given") and len(words[0]) > 3
-    return words[0] in entries("given") and (len(words[1]) == 1 or words[1] in entries("family"))
+        return is_given_name(words[0]) and len(words[0]) > 3
+    return is_given_name(words[0]) and (len(words[1]) == 1 or words[1] in entries("family"))
 
 
 CHECKS: Mapping[str, Callable[[str], bool]] = {"luhn": luhn, "iban": iban, "vin": vin, "listed_name": listed_name}

@@ -58,6 +58,10 @@ def redacted(policy: str) -> frozenset[str]:
 
 
 _BRIDGE = re.compile(r"[ \t]*[,;/&-]?[ \t]*")
+_WITHIN = re.compile(r"[ \t]*(?:[,;/&(-]|in|at|of|en)?[ \t]*")
+"""What may stand between two parts of one address."""
+_NUMBERED = frozenset("mrn plan account license device vehicle id ssn biometric photo".split())
+"""Types whose parts are held together by marks: `12345-JS` is one."""
 _TAG = re.compile(r"\[[A-Z][A-Z_]{1,14}\]")
 
 
@@ -72,12 +76,13 @@ def tags(text: str) -> list[tuple[int, int]]:
 def merge(text: str, found: Iterable[Span], keep: Sequence[tuple[int, int]] = ()) -> list[Span]:
     """Return disjoint spans in order that cover everything found, but for the stretches of `keep`.
 
-    Of findings that overlap the one that comes first in `found` at the leftmost place gives type and reason; findings
-    of one type with nothing but a space, or one mark of punctuation, between them are one (a name's two halves).
-    Blanks at either end belong to no span.
+    A span holds whole words, and a number all that is written in one with it. Of findings that overlap the leftmost,
+    then the longest, gives type and reason; findings of one type with nothing but a blank or one mark of punctuation
+    between them are one (a name's two halves), as are the parts of an address. Blanks at either end belong to no span.
     """
     merged: list[Span] = []
-    for span in sorted(_outside(found, keep), key=lambda one: (one.start, -one.end)):
+    whole = (_whole(text, span) for span in found)
+    for span in sorted(_outside(whole, keep), key=lambda one: (one.start, -one.end)):
         start, end = _stripped(text, span.start, span.end)
         if start >= end:
             continue
@@ -85,11 +90,34 @@ def merge(text: str, found: Iterable[Span], keep: Sequence[tuple[int, int]] = ()
         if last is not None and start < last.end:
             if end > last.end:
                 merged[-1] = Span(last.start, end, last.type, last.reason)
-        elif last is not None and last.type == span.type and _BRIDGE.fullmatch(text, last.end, start):
+        elif last is not None and _one(text, last, span, start):
             merged[-1] = Span(last.start, end, last.type, last.reason)
         else:
             merged.append(Span(start, end, span.type, span.reason))
     return merged
+
+
+def _one(text: str, last: Span, span: Span, start: int) -> bool:
+    """Return whether two findings next to each other are parts of one identifier."""
+    if start - last.end > 6:
+        return False
+    if last.type == span.type and _BRIDGE.fullmatch(text, last.end, start):
+        return True
+    address = last.class_ == span.class_ == "GEOGRAPHIC_LOCATION"
+    return address and _WITHIN.fullmatch(text, last.end, start) is not None
+
+
+def _whole(text: str, span: Span) -> Span:
+    """Return a span that ends and begins where words do."""
+    start, end = span.start, span.end
+    marks = "-_/#" if span.type in _NUMBERED else ""
+    while start > 0 and text[start].isalnum() and (text[start - 1].isalnum() or text[start - 1] in marks):
+        start -= 1
+    while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+        end += 1
+    while marks and end + 1 < len(text) and (text[end].isalnum() or (text[end] in marks and text[end + 1].isalnum())):
+        end += 1
+    return span if (start, end) == (span.start, span.end) else Span(start, end, span.type, span.reason)
 
 
 def _stripped(text: str, start: int, end: int) -> tuple[int, int]:

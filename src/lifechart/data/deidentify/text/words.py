@@ -13,7 +13,7 @@ TOKEN = re.compile(r"[^\W\d_]+|\d+|\S")
 """`MRN-12345x` is four tokens, so that an edge of an identifier is always an edge of a token."""
 Tokens = Sequence[tuple[str, int]]
 """Tokens of a text, and where each starts."""
-LISTS = ("given", "family", "place", "state", "country", "institution")
+LISTS = ("female", "male", "family", "place", "state", "country", "institution")
 _MARKS = {code: None for code in range(0x300, 0x370)}
 
 
@@ -53,3 +53,14 @@ def entries(name: str) -> frozenset[str]:
 def single_words(name: str) -> frozenset[str]:
     """Return the words that a list's entries consist of, but for particles."""
     return frozenset(word for entry in entries(name) for word in re.split(r"[ .'-]+", entry) if len(word) > 2)
+
+
+def is_given_name(folded: str) -> bool:
+    """Return whether a folded word is a given name by the lists."""
+    return folded in entries("female") or folded in entries("male")
+
+
+def is_name(word: str) -> bool:
+    """Return whether a word is a given or a family name by the lists."""
+    folded = fold(word)
+    return is_given_name(folded) or folded in entries("family")
