@@ -12,7 +12,10 @@ from importlib import import_module
 from lifechart.cli.root import app
 from lifechart.core.errors import LifechartError
 
-FAMILIES = ("stages", "releases", "serving", "ledgers", "texts")
+FAMILIES = (
+    *("stages", "releases", "governance", "trials", "serving", "ledgers", "tracing", "witnessing", "snapshots"),
+    "texts",
+)
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 
 for _family in FAMILIES:

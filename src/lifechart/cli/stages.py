@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lifechart.cli.root import Out, Seed, app, print_rows
+from lifechart.cli.root import Out, Seed, app, me, print_rows
 from lifechart.core.settings import load_settings
 
 
@@ -21,9 +21,11 @@ def simulate(
     today: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day the record ends.")] = None,
 ) -> None:
     """Simulate a hospital whose truth is known, and export its records as FHIR."""
+    from lifechart.ledger.log import open_log
     from lifechart.simulate import hospital
 
-    made = hospital.simulate(out, lives, seed, (today or datetime.now().astimezone()).date())
+    with closing(open_log(load_settings())) as log:
+        made = hospital.simulate(out, lives, seed, (today or datetime.now().astimezone()).date(), log=log)
     print_rows(made.table())
 
 
@@ -73,7 +75,7 @@ def train(
     from lifechart.model import train as stage
 
     with closing(open_log(load_settings())) as log:
-        result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device)
+        result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, actor=me())
     print(result.summary())
 
 

@@ -36,6 +36,7 @@ from lifechart.data.settle import settle_bucket
 from lifechart.data.sources import Unit, find_source
 from lifechart.data.spill import Plan, Spill, spill
 from lifechart.data.tally import Rules
+from lifechart.ledger import lineage
 from lifechart.ledger.statement import Statement, Subject
 
 _BUCKET_BYTES = 256 << 20
@@ -97,7 +98,12 @@ def ingest(
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
     account = _finish(plan, units, files, notes, rules)
-    return _hand_over(plan, out, account, parameters | {"as_of": end}, log)
+    stated = {
+        "source": reader.name,
+        "transaction_time": reader.record_end(path, option) or "",
+        "read": str(plan.started),
+    }
+    return _hand_over(plan, out, account, files, parameters | {"as_of": end}, stated, log)
 
 
 def _processes(workers: int | None, size: int) -> int:
@@ -207,14 +213,30 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     return account
 
 
-def _hand_over(plan: Plan, out: Path, account: Account, parameters: dict[str, Any], log: Ledger) -> Account:
-    """Write the statement, then let the data set take its place. Without a statement there is no data set."""
-    inputs = orjson.loads((plan.work / "inputs.json").read_bytes())
+def _hand_over(
+    plan: Plan,
+    out: Path,
+    account: Account,
+    files: list[Path],
+    parameters: dict[str, Any],
+    stated: dict[str, Any],
+    log: Ledger,
+) -> Account:
+    """Write the statements, then let the data set take its place. Without a statement there is no data set."""
+    rows = orjson.loads((plan.work / "inputs.json").read_bytes())
+    named = zip(files, rows, strict=True)
+    inputs = [lineage.File(lineage.file_name(file, row["file"]), row["sha256"], row["bytes"]) for file, row in named]
+    said = {name: str(value) for name, value in parameters.items()} | {"option": Path(parameters["option"]).name}
+    how = {name: value for name, value in said.items() if name != "as_of"}
+    transform = lineage.transform("ingest", how, ("codes", "data"))
+    for statement in (*lineage.extract(inputs, stated), transform):
+        log.append(statement)
     predicate = {
         "code": f"lifechart {lifechart.__version__}",
-        "parameters": {name: str(value) for name, value in parameters.items()}
-        | {"option": Path(parameters["option"]).name},
-        "inputs": {"files": account.files, "bytes": account.bytes, "digest": durable.digest_of(inputs)},
+        "parameters": said,
+        "extract": lineage.extract_digest(inputs),
+        "transform": transform.subjects[0].digest,
+        "inputs": {"files": account.files, "bytes": account.bytes},
         "account": account.to_json(),
     }
     log.append(Statement("ingest", (Subject("dataset", account.dataset_digest),), predicate))

@@ -36,6 +36,10 @@ SPILLED: dict[str, Any] = {
     "unit": pl.String,
     "text_value": pl.String,
     "link": pl.UInt64,
+    "comparator": pl.String,
+    "low": pl.Float32,
+    "high": pl.Float32,
+    "flag": pl.String,
 }
 """Columns of a spilled row: as `sources.ROWS`, with keyed subject ids, shifted times, hashed resource ids and links."""
 
