@@ -12,7 +12,20 @@ from importlib import import_module
 from lifechart.cli.root import app
 from lifechart.core.errors import LifechartError
 
-FAMILIES = ("stages", "releases", "serving", "ledgers", "vaults")
+FAMILIES = (
+    "stages",
+    "releases",
+    "governance",
+    "trials",
+    "serving",
+    "ledgers",
+    "tracing",
+    "witnessing",
+    "snapshots",
+    "privacy",
+    "consents",
+    "vaults",
+)
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 
 for _family in FAMILIES:

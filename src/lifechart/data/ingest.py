@@ -27,6 +27,8 @@ from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.data import publish, shards, tally
 from lifechart.data.account import Account, balance, of_pairs, quarantine_lines, resource_counts
+from lifechart.data.consent import members
+from lifechart.data.consent.admission import EVERYBODY, Admission
 from lifechart.data.deidentify import dates as date_modes
 from lifechart.data.deidentify import structured
 from lifechart.data.engines import open_engine
@@ -37,6 +39,7 @@ from lifechart.data.spill import Plan, Spill, spill
 from lifechart.data.tally import Rules
 from lifechart.data.vault import encryption
 from lifechart.data.vault import keys as vault_keys
+from lifechart.ledger import lineage
 from lifechart.ledger.statement import Statement, Subject
 
 _BUCKET_BYTES = 256 << 20
@@ -64,6 +67,8 @@ def ingest(
     dates: str = "shift",
     as_of: datetime | None = None,
     min_patients: int = structured.MIN_PATIENTS,
+    admission: Admission = EVERYBODY,
+    evidence: Path | None = None,
     engine: str = "processes",
     address: str = "",
     encrypt_to: Sequence[str] = (),
@@ -75,6 +80,7 @@ def ingest(
     `key`: `structured.load_key(settings)`. `source`, `option`: the plug's name, and what it wants to be told (for
     `tables`, the mapping's path); by default whichever source detects its format. `dates`: `shift` or `year`
     (deidentify.dates). `as_of`: when observation ended; by default what the export says, else its newest date.
+    `admission`: who may be in it (data.consent). `evidence`: where proof of its members is kept, under home.
     `workers`: processes; by default one a core. `engine`, `address`: who does the work, and for `ray` the cluster's
     address (data.engines). `encrypt_to`: recipients (data.vault.keys); the data set is then written encrypted. `work`:
     where the work folder is made, by default beside `out`; its rows are without identities but plain, so for an
@@ -107,7 +113,7 @@ def ingest(
     parameters = {"source": reader.name, "option": option, "dates": dates, "min_patients": min_patients, "as_of": as_of}
     workshop = open_engine(engine, workers=_processes(workers, size), progress=progress, address=address)
     with _held(workplace), workshop as run:
-        plan = _plan(workplace, path, files, size, parameters, key)
+        plan = _plan(workplace, path, files, size, parameters, key, admission)
         run("Hashing", _hash_files, [(files, plan.work / "inputs.json")])
         run("Reading", spill, ((reader, unit, number, plan) for number, unit in enumerate(units)))
         notes = [Spill.load(plan.spill_file(number).with_suffix(".json")) for number in range(len(units))]
@@ -118,7 +124,13 @@ def ingest(
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
         account = _finish(plan, units, files, notes, rules)
-        return _hand_over(plan, out, account, parameters | {"as_of": end}, log, recipients)
+        stated = {
+            "source": reader.name,
+            "transaction_time": reader.record_end(path, option) or "",
+            "read": str(plan.started),
+        }
+        said = parameters | {"as_of": end}
+        return _hand_over(plan, out, account, files, said, stated, log, evidence, recipients)
 
 
 def _processes(workers: int | None, size: int) -> int:
@@ -129,11 +141,19 @@ def _processes(workers: int | None, size: int) -> int:
     return 1 if size < _SMALL else len(os.sched_getaffinity(0))
 
 
-def _plan(work: Path, path: Path, files: list[Path], size: int, parameters: dict[str, Any], key: bytes) -> Plan:
+def _plan(
+    work: Path,
+    path: Path,
+    files: list[Path],
+    size: int,
+    parameters: dict[str, Any],
+    key: bytes,
+    admission: Admission,
+) -> Plan:
     """Begin in the work folder, or go on in what the same input, code and parameters left there."""
-    started = _begin(work, path, files, parameters, key)
+    started = _begin(work, path, files, parameters | {"admission": admission.identity}, key)
     buckets = 1 + size // _BUCKET_BYTES
-    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started)
+    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started, admission)
 
 
 @contextlib.contextmanager
@@ -219,6 +239,8 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     codes = publish.codes_table(zip(described, parts(".described_units"), strict=True), rules.descriptions)
     splits = pl.concat(parts(".splits"))
     shards.write_metadata(plan.dataset, codes, splits)
+    conversions = publish.conversions_table(parts(".conversions") + parts(".usual_conversions"), codes)
+    shards.write_units(plan.dataset, conversions)
     left_out = pl.concat(parts(".left_out"))
     counts, reasons = balance(notes, left_out)
     durable.sweep(plan.dataset)
@@ -228,6 +250,10 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     for file in found:
         for suffix in (".json", ".held_back"):
             dropped.update(orjson.loads(file.with_suffix(suffix).read_bytes()))
+    values: Counter[str] = Counter()
+    for file in found:
+        for suffix in (".values", ".usual_values"):
+            values.update(orjson.loads(file.with_suffix(suffix).read_bytes()))
     backed_off = Counter(wider is None for wider in rules.becomes.values())
     account = Account(
         resources=resource_counts(counts),
@@ -236,6 +262,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
         events=int(codes.get_column("num_events").sum()),
         subjects=splits.height,
         dropped=dict(sorted((+dropped).items())),
+        values=dict(sorted((+values).items())),
         codes_backed_off=backed_off[False],
         codes_withheld=backed_off[True],
         bytes=sum(file.stat().st_size for file in files),
@@ -247,16 +274,34 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
 
 
 def _hand_over(
-    plan: Plan, out: Path, account: Account, parameters: dict[str, Any], log: Ledger, recipients: Sequence[str]
+    plan: Plan,
+    out: Path,
+    account: Account,
+    files: list[Path],
+    parameters: dict[str, Any],
+    stated: dict[str, Any],
+    log: Ledger,
+    evidence: Path | None,
+    recipients: Sequence[str],
 ) -> Account:
-    """Write the statement, then let the data set take its place. Without a statement there is no data set."""
-    inputs = orjson.loads((plan.work / "inputs.json").read_bytes())
+    """Write the statements, then let the data set take its place. Without a statement there is no data set."""
+    rows = orjson.loads((plan.work / "inputs.json").read_bytes())
+    named = zip(files, rows, strict=True)
+    inputs = [lineage.File(lineage.file_name(file, row["file"]), row["sha256"], row["bytes"]) for file, row in named]
+    said = {name: str(value) for name, value in parameters.items()} | {"option": Path(parameters["option"]).name}
+    how = {name: value for name, value in said.items() if name != "as_of"}
+    transform = lineage.transform("ingest", how, ("codes", "data"))
+    for statement in (*lineage.extract(inputs, stated), transform):
+        log.append(statement)
     predicate = {
         "code": f"lifechart {lifechart.__version__}",
-        "parameters": {name: str(value) for name, value in parameters.items()}
-        | {"option": Path(parameters["option"]).name},
-        "inputs": {"files": account.files, "bytes": account.bytes, "digest": durable.digest_of(inputs)},
+        "parameters": said,
+        "extract": lineage.extract_digest(inputs),
+        "transform": transform.subjects[0].digest,
+        "inputs": {"files": account.files, "bytes": account.bytes},
         "account": account.to_json(),
+        "consent": plan.admission.to_json(),
+        "members": members.seal(plan.dataset, account.dataset_digest, plan.key, evidence),
     }
     log.append(Statement("ingest", (Subject("dataset", account.dataset_digest),), predicate))
     if recipients:

@@ -48,6 +48,15 @@ CODES = pa.schema(
 _SUBJECT_SPLITS = pa.schema(
     [pa.field("subject_id", pa.int64(), nullable=False), pa.field("split", pa.string(), nullable=False)]
 )
+UNITS = pa.schema(
+    [
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("written", pa.string(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
+        pa.field("factor", pa.float64(), nullable=False),
+        pa.field("offset", pa.float64(), nullable=False),
+    ]
+)
 MANIFEST = "manifest.json"
 _HASHED = ("data", "metadata")
 
@@ -83,6 +92,11 @@ def write_metadata(dataset: Path, codes: pl.DataFrame, splits: pl.DataFrame) -> 
         "other_extension_columns": ["kind"],
     }
     durable.write_json(dataset / "metadata" / "dataset.json", description)
+
+
+def write_units(dataset: Path, conversions: pl.DataFrame) -> None:
+    """Write metadata/units.parquet (columns UNITS): value in `unit` = value as `written` * factor + offset."""
+    _write(conversions.select(UNITS.names), UNITS, dataset / "metadata" / "units.parquet")
 
 
 def write_manifest(dataset: Path) -> str:

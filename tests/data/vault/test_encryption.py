@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError
-from lifechart.data import shards
+from lifechart.data import retention, shards
 from lifechart.data.vault import encryption, keys, sealed
 from lifechart.ledger.keys import Signer, Verifier
 from lifechart.ledger.log import Log as RealLog
@@ -303,9 +303,9 @@ def test_ingest_writes_an_encrypted_data_set_and_keeps_nothing_plain(tmp_path: P
     take(_records(tmp_path), tmp_path / "plain")
     (tmp_path / "volume").mkdir()
     account, _ = take(tmp_path / "in", tmp_path / "out", log=log, encrypt_to=[mine], work=tmp_path / "volume")
-    assert [statement.kind for statement in log.statements] == ["ingest", "encrypt"]
+    assert [statement.kind for statement in log.statements][-2:] == ["ingest", "encrypt"]
     assert account.dataset_digest == shards.dataset_digest(tmp_path / "plain") == shards.verify(tmp_path / "out")
-    assert log.statements[1].predicate["dataset"] == account.dataset_digest
+    assert log.statements[-1].predicate["dataset"] == account.dataset_digest
     assert not any((tmp_path / "volume").iterdir())
     assert not list(tmp_path.glob(".*"))
     with pytest.raises(InputError, match="--work"):
@@ -339,3 +339,16 @@ def test_a_killed_encryption_leaves_no_half_of_one(plain: Path, tmp_path: Path, 
     assert shards.verify(tmp_path / "x")
     shutil.rmtree(tmp_path / "x")
     assert os.listdir(tmp_path)
+
+
+def test_retention_knows_an_encrypted_data_set_without_its_key(
+    plain: Path, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer = Signer.generate("test")
+    with RealLog(tmp_path / "log", "test", Verifier([signer.public]), signer) as log:
+        digest = shards.dataset_digest(plain)
+        log.append(Statement("ingest", (Subject("dataset", digest),), {"inputs": "1" * 64}))
+        encryption.encrypt(plain, tmp_path / "kept" / "locked", [mine], log=log)
+        monkeypatch.setenv("LIFECHART_HOME", str(tmp_path / "elsewhere"))
+        (found,) = retention.things(log, [tmp_path / "kept"], retention.load())
+        assert (found.kind, found.digest) == ("dataset", digest)
