@@ -245,7 +245,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     counts, reasons = balance(notes, left_out)
     durable.sweep(plan.dataset)
     durable.write_bytes(plan.dataset / "quarantine.ndjson", quarantine_lines(units, files, notes, left_out))
-    shutil.copyfile(plan.work / "inputs.json", plan.dataset / "inputs.json")
+    durable.write_bytes(plan.dataset / "inputs.json", (plan.work / "inputs.json").read_bytes())
     dropped = Counter({"text held back": sum(note.texts_held_back for note in notes)})
     for file in found:
         for suffix in (".json", ".held_back"):

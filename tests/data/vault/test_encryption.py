@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import shlex
 import shutil
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError
+from lifechart.core import durable
+from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError, StorageError
 from lifechart.data import retention, shards
 from lifechart.data.vault import encryption, keys, sealed
 from lifechart.ledger.keys import Signer, Verifier
@@ -352,3 +356,23 @@ def test_retention_knows_an_encrypted_data_set_without_its_key(
         monkeypatch.setenv("LIFECHART_HOME", str(tmp_path / "elsewhere"))
         (found,) = retention.things(log, [tmp_path / "kept"], retention.load())
         assert (found.kind, found.digest) == ("dataset", digest)
+
+
+def test_a_full_disk_leaves_no_half_of_a_copy(
+    plain: Path, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replacing, left = durable.replacing, [3]
+
+    @contextlib.contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        left[0] -= 1
+        with replacing(path) as aside:
+            yield aside
+            if left[0] == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(durable, "replacing", full)
+    with pytest.raises(StorageError, match="no space left"):
+        encryption.encrypt(plain, tmp_path / "x", [mine], log=Log())
+    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / ".x.vault").exists()

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyrage
 import pytest
 
@@ -196,6 +197,39 @@ def test_rows_that_are_not_of_this_data_set_or_out_of_date_allow_nothing(locked:
     (tmp_path / "workload.key").unlink()
     office = Office(locked, tmp_path, Amd(), first.replace("2027-01-01", "2026-06-01"))
     office.refused("to be reviewed by 2026-06-01")
+
+
+def test_a_data_set_swapped_while_it_is_judged_is_not_released(
+    locked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the description says is not believed before the key has vouched for it, nor read twice."""
+    office = Office(locked, tmp_path, Amd())
+    genuine = (locked / "vault.json").read_bytes()
+    said = orjson.loads(genuine)
+    # The policy allows this one; the folder holds another, which its real description says.
+    allowed = "5" * 64
+    text = (tmp_path / "policy.toml").read_text().replace(said["dataset"], allowed)
+    (tmp_path / "policy.toml").write_text(text)
+    office.custodian = replace(office.custodian, policy=Policy.load(tmp_path / "policy.toml"))
+    (locked / "vault.json").write_bytes(orjson.dumps(said | {"dataset": allowed}))
+    unlock = sealed.unlock
+
+    def swapped(folder: Path, *more: Any) -> Any:
+        (folder / "vault.json").write_bytes(genuine)
+        return unlock(folder, *more)
+
+    monkeypatch.setattr(sealed, "unlock", swapped)
+    office.refused("changed while it was asked for")
+    monkeypatch.setattr(sealed, "unlock", unlock)
+    (locked / "vault.json").write_bytes(orjson.dumps(said | {"dataset": allowed}))
+    office.challenge = challenge(office.custodian.challenges, NOW)
+    office.refused("not written by a holder of the key")
+
+
+def test_challenges_that_ran_out_are_cleared_away(tmp_path: Path) -> None:
+    for minutes in (0, 5, 11, 30):
+        challenge(tmp_path, NOW + timedelta(minutes=minutes))
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_without_a_statement_no_key(locked: Path, tmp_path: Path) -> None:
