@@ -38,12 +38,12 @@ def ingest(
     dates: Annotated[str, typer.Option(help="shift (by a keyed offset a patient) or year (years only).")] = "shift",
     as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
-    engine: Annotated[str, typer.Option(help="processes (this machine) or ray (a cluster).")] = "processes",
-    encrypt: Annotated[list[str] | None, typer.Option(help="Encrypt the data set for age1…; may be repeated.")] = None,
-    work: Annotated[Path | None, typer.Option(help="With --encrypt: where to work, such as a disk in memory.")] = None,
     purpose: Annotated[
         list[str] | None, typer.Option(help="What for, as in the consent register; by default training and evaluation.")
     ] = None,
+    engine: Annotated[str, typer.Option(help="processes (this machine) or ray (a cluster).")] = "processes",
+    encrypt: Annotated[list[str] | None, typer.Option(help="Encrypt the data set for age1…; may be repeated.")] = None,
+    work: Annotated[Path | None, typer.Option(help="With --encrypt: where to work, such as a disk in memory.")] = None,
 ) -> None:
     """Read records, de-identify them, and write a data set of those who may be in it."""
     from lifechart.data import ingest as stage

@@ -129,8 +129,7 @@ def ingest(
             "transaction_time": reader.record_end(path, option) or "",
             "read": str(plan.started),
         }
-        said = parameters | {"as_of": end}
-        return _hand_over(plan, out, account, files, said, stated, log, evidence, recipients)
+        return _hand_over(plan, out, account, files, parameters | {"as_of": end}, stated, log, evidence, recipients)
 
 
 def _processes(workers: int | None, size: int) -> int:

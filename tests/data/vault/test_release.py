@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pyrage
 import pytest
+from lifechart.ledger.verify import verify as verify_log
 
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError, LifechartError
 from lifechart.data import shards
