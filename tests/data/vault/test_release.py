@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 import pyrage
 import pytest
-from lifechart.ledger.verify import verify as verify_log
 
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError, LifechartError
 from lifechart.data import shards
@@ -23,6 +22,8 @@ from lifechart.ledger.keys import Signer, Verifier
 from lifechart.ledger.log import Log as RealLog
 from lifechart.ledger.statement import Statement, Subject
 from lifechart.ledger.trace import trace
+from lifechart_verify.audit import verify as audit
+from lifechart_verify.notes import Key
 from tests.data.samples import Log, patient, resource, take, write
 from tests.data.vault.machines import NOW, Amd, Intel
 
@@ -267,6 +268,8 @@ def test_lineage_and_the_log_hold(locked: Path, tmp_path: Path) -> None:
         for entry in entries:
             assert "1" * 64 in trace(log, entry.statement.subjects[0].digest).nodes
         assert trace(log, digest).nodes[digest].entry.statement.kind == "ingest"  # type: ignore[union-attr]
+        log.publish()
+    assert audit(tmp_path / "log", Key.parse(str(signer.public))).sound
 
 
 @cache
