@@ -151,6 +151,22 @@ def _edit(folder: Path, **fields: Any) -> None:
     (folder / "vault.json").write_bytes(orjson.dumps(said | fields))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"files": value} for value in ([], {"a": 1}, {"../../a": "0"}, {"/etc/a": "0"})),
+        *({"keys": value} for value in (None, {"age1": 7}, {"age1": "?"})),
+        {"mac": 1},
+        {"dataset": None},
+        {"format": "lifechart-vault/2"},
+    ],
+)
+def test_a_description_of_another_shape_is_refused(locked: Path, fields: dict[str, Any]) -> None:
+    _edit(locked, **fields)
+    with pytest.raises(IntegrityError, match=r"vault\.json"):
+        sealed.unlock(locked)
+
+
 def test_swapped_missing_and_added_files_are_refused(locked: Path, plain: Path, tmp_path: Path, mine: str) -> None:
     shard = next((locked / "data" / "train").iterdir())
     kept = shard.read_bytes()
