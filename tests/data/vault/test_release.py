@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import cache
@@ -124,6 +125,20 @@ def test_a_challenge_is_good_once_and_for_some_minutes(locked: Path, tmp_path: P
     office.challenge = challenge(office.custodian.challenges, NOW)
     office.refused("was good until 2026-06-01 00:10 UTC", at=NOW + timedelta(minutes=release.MINUTES))
     assert not list(office.custodian.challenges.iterdir())
+
+
+def test_of_many_who_ask_at_once_with_one_challenge_one_is_heard(tmp_path: Path) -> None:
+    given = challenge(tmp_path, NOW)
+
+    def spends(_: int) -> bool:
+        try:
+            release.spend(tmp_path, given, NOW)
+        except AccessDenied:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(spends, range(64))) == 1
 
 
 def test_a_refused_attempt_spends_its_challenge(locked: Path, tmp_path: Path) -> None:
