@@ -142,7 +142,7 @@ def test_words_after_a_quote_are_refused() -> None:
     assert tdx.verify(content[:4935], None, IN_2026).root == "Intel SGX Root CA"
 
 
-@pytest.mark.parametrize("name", ["dcap_qvl/sample/tdx_quote", *MORE])
+@pytest.mark.parametrize("name", ["dcap_qvl/sample/tdx_quote", *MORE[-2:]])
 def test_every_byte_of_a_quote_counts(name: str) -> None:
     content = quote(name)
     for at in range(len(content)):
