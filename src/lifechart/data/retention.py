@@ -21,6 +21,7 @@ import orjson
 from lifechart.core import durable
 from lifechart.core.errors import InputError, IntegrityError
 from lifechart.core.report import Report
+from lifechart.data.vault import sealed
 from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Envelope, Statement, Subject
 
@@ -141,6 +142,8 @@ def _recognised(folder: Path, models: Mapping[str, Mapping[str, str]]) -> list[t
 def _kind_of(folder: Path, models: Mapping[str, Mapping[str, str]]) -> tuple[str, str] | None:
     """Return what a folder holds, and its digest, by the file that names it."""
     try:
+        if sealed.is_sealed(folder):
+            return "dataset", sealed.Vault.load(folder).dataset
         if (folder / "manifest.json").exists():
             content = orjson.loads((folder / "manifest.json").read_bytes())
             if "payload" in content:
