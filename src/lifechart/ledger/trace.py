@@ -19,13 +19,12 @@ from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Statement
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_REMARKS = ("phase", "switch", "approval", "feedback")
+REMARKS = ("phase", "switch", "approval", "feedback")
 """Said of a thing that another statement made."""
-_MANY = ("answer", "view", "feedback")
+MANY = ("answer", "view", "feedback")
 """Kinds of which there are too many to be followed one by one; they are counted."""
 _NAMES = ("cards",)
 """Keys whose digests are other names of the subject, not what it rests on."""
-_MOST_FOUND = 6
 
 
 def trace(log: Log, thing: str, *, back: bool = True, forward: bool = True) -> Graph:
@@ -100,7 +99,7 @@ def _down(log: Log, start: str, nodes: dict[str, Node]) -> list[Edge]:
 def _up(log: Log, start: str, nodes: dict[str, Node]) -> list[Edge]:
     edges: list[Edge] = []
     waiting, seen = [start], {start}
-    many = np.concatenate([log.numbers(kind=kind) for kind in _MANY])
+    many = np.concatenate([log.numbers(kind=kind) for kind in MANY])
     while waiting:
         digest = waiting.pop(0)
         naming = np.setdiff1d(log.numbers(digest=digest), many)
@@ -108,7 +107,7 @@ def _up(log: Log, start: str, nodes: dict[str, Node]) -> list[Edge]:
             said = entry.statement
             upper = said.subjects[0].digest
             label = next((label for label, lower in _stated(said) if lower == digest), None)
-            if said.kind in _REMARKS or label is None or Edge(upper, digest, label) in edges:
+            if said.kind in REMARKS or label is None or Edge(upper, digest, label) in edges:
                 continue
             edges.append(Edge(upper, digest, label))
             if upper not in seen:
@@ -164,7 +163,7 @@ def _folded(log: Log, node: Node) -> dict[str, int]:
     """Count the answers and views that name a thing which no statement is about: a patient's keyed hash."""
     if node.entry is not None:
         return {}
-    counts = {kind: int(log.numbers(kind=kind, digest=node.digest).size) for kind in _MANY}
+    counts = {kind: int(log.numbers(kind=kind, digest=node.digest).size) for kind in MANY}
     return {kind: count for kind, count in counts.items() if count}
 
 
@@ -178,7 +177,7 @@ def _node(log: Log, digest: str, entry: Entry | None, label: str) -> Node:
         (other,) = log.read([number])
         said = other.statement
         if number != entry.index and any(subject.digest == digest for subject in said.subjects):
-            if said.kind in _REMARKS:
+            if said.kind in REMARKS:
                 remarks.append(f"{said.kind} {said.predicate.get('what', '')}, entry {number}, {said.created[:19]}Z")
             elif said.kind == entry.statement.kind and said.predicate.get("part", 1) == 1:
                 remarks.append(f"also stated by entry {number}, {said.created[:19]}Z{_by(said)}")
@@ -219,7 +218,7 @@ def _about(log: Log, digest: str, before: int | None = None) -> Entry | None:
             continue
         (entry,) = log.read([number])
         said = entry.statement
-        if said.kind not in (*_REMARKS, "view") and said.subjects[0].digest == digest:
+        if said.kind not in (*REMARKS, "view") and said.subjects[0].digest == digest:
             return entry
     for number in np.intersect1d(numbers, answers)[:1].tolist():
         (entry,) = log.read([number])
