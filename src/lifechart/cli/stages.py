@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lifechart.cli.root import Out, Seed, app, print_rows
+from lifechart.cli.root import Out, Seed, app, me, print_rows
 from lifechart.core.settings import load_settings
 
 
@@ -75,7 +75,7 @@ def train(
     from lifechart.model import train as stage
 
     with closing(open_log(load_settings())) as log:
-        result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device)
+        result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, actor=me())
     print(result.summary())
 
 

@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8800, ge=1, le=65535, description="port to listen on")
     session_minutes: int = Field(default=30, ge=1, description="idle minutes before signing in again")
+    phases: Path | None = Field(default=None, description="the institution's own demands for each phase (TOML)")
     cookie_secure: bool = Field(default=False, description="HTTPS-only session cookie: for production")
 
     @property
@@ -39,6 +40,11 @@ class Settings(BaseSettings):
     def shelf(self) -> Path:
         """Folder of released models."""
         return self.home / "shelf"
+
+    @property
+    def protocols(self) -> Path:
+        """Folder of registered protocols and of what trials under them recorded."""
+        return self.home / "protocols"
 
     @property
     def database(self) -> str:

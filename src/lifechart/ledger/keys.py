@@ -18,10 +18,8 @@ from lifechart.core.errors import InputError, IntegrityError
 
 NOTES, COSIGNATURES = b"\x01", b"\x04"
 """What a key signs, as the first byte of its text says: notes, or witnesses' cosignatures of them."""
-_PUBLIC_BYTES = 32
-
-
 _USES = {NOTES: "a log", COSIGNATURES: "a witness"}
+_PUBLIC_BYTES = 32
 
 
 class PublicKey:
@@ -45,6 +43,11 @@ class PublicKey:
     def __str__(self) -> str:
         """Return the key as one line of text (a C2SP verifier key), which `parse` reads."""
         return f"{self.id}+{base64.b64encode(self._use + self._raw).decode()}"
+
+    @property
+    def raw(self) -> bytes:
+        """The 32 bytes of the key itself, whoever's name it bears."""
+        return self._raw
 
     @classmethod
     def parse(cls, text: str, use: bytes = NOTES) -> PublicKey:

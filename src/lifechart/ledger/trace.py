@@ -177,9 +177,9 @@ def _node(log: Log, digest: str, entry: Entry | None, label: str) -> Node:
         (other,) = log.read([number])
         said = other.statement
         if number != entry.index and any(subject.digest == digest for subject in said.subjects):
-            if said.kind in REMARKS:
+            if said.kind != entry.statement.kind:
                 remarks.append(f"{said.kind} {said.predicate.get('what', '')}, entry {number}, {said.created[:19]}Z")
-            elif said.kind == entry.statement.kind and said.predicate.get("part", 1) == 1:
+            elif said.predicate.get("part", 1) == 1:
                 remarks.append(f"also stated by entry {number}, {said.created[:19]}Z{_by(said)}")
     return Node(digest, name, entry, tuple(remarks))
 
@@ -205,26 +205,23 @@ def _feedback(log: Log, digest: str) -> tuple[str, ...]:
 
 
 def _about(log: Log, digest: str, before: int | None = None) -> Entry | None:
-    """Return the newest statement whose subject this is, made before entry `before`.
+    """Return the newest statement that made a thing, before entry `before`; None if no statement did.
 
-    Phases, switches and approvals are about a manifest, and feedback about an answer, but did not make it. A file of
-    an extract is a subject of the extract's statement, which is not about the file.
+    A thing is first spoken of by the statement that made it, so whatever is of that kind did too; phases, approvals,
+    validations and the like came later. A file of an extract is a subject of the extract's statement, but not made.
     """
     numbers = log.numbers(digest=digest)
-    # A model is named by thousands of answers, none of which made it: only an answer is made by one.
     answers = log.numbers(kind="answer")
-    for number in np.setdiff1d(numbers, answers)[::-1].tolist():
-        if before is not None and number >= before:
-            continue
-        (entry,) = log.read([number])
-        said = entry.statement
-        if said.kind not in (*REMARKS, "view") and said.subjects[0].digest == digest:
-            return entry
-    for number in np.intersect1d(numbers, answers)[:1].tolist():
-        (entry,) = log.read([number])
-        if entry.statement.subjects[0].digest == digest:
-            return entry
-    return None
+    # A model is named by thousands of answers, none of which made it: only an answer is made by one.
+    few = log.read(np.setdiff1d(numbers, answers).tolist())
+    about = [entry for entry in few if entry.statement.subjects[0].digest == digest]
+    about = [entry for entry in about if entry.statement.kind not in (*REMARKS, "view")]
+    kind = about[0].statement.kind if about else ""
+    made = [e for e in about if e.statement.kind == kind and (before is None or e.index < before)]
+    if about:
+        return made[-1] if made else None
+    first = log.read(np.intersect1d(numbers, answers)[:1].tolist())
+    return next((entry for entry in first if entry.statement.subjects[0].digest == digest), None)
 
 
 def rests_on(log: Log, entry: Entry) -> Iterator[tuple[str, str]]:
