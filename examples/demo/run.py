@@ -97,7 +97,7 @@ def serve(hospital: Path) -> None:
   a clinician's page             http://127.0.0.1:{PORT}/            user dr.reyes   password {passwords["dr.reyes"]}
   the steward's page             http://127.0.0.1:{PORT}/steward     user steward    password {passwords["steward"]}
   CDS Hooks                      http://127.0.0.1:{PORT}/cds-services
-  what a sentence rests on       LIFECHART_HOME={ROOT / "demo" / "home"} lifechart trace REFERENCE   (printed beside each risk)
+  what a sentence rests on       lifechart trace REFERENCE   (as printed with each risk; with LIFECHART_HOME=demo/home)
 Stop with Ctrl-C.""")
     try:
         app.wait()

@@ -90,7 +90,9 @@ def _down(log: Log, start: str, nodes: dict[str, Node]) -> list[Edge]:
         for label, lower in dict.fromkeys(rests_on(log, node.entry)):
             edges.append(Edge(node.digest, lower, label))
             if lower not in nodes:
-                nodes[lower] = _node(log, lower, _about(log, lower, before=node.entry.index), label)
+                # The files of an extract are where the log begins: nothing made them, and there may be many.
+                about = None if node.kind == "extract" else _about(log, lower, before=node.entry.index)
+                nodes[lower] = _node(log, lower, about, label)
                 if nodes[lower].entry is not None:
                     waiting.append(lower)
     return edges
