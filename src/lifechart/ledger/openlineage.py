@@ -26,7 +26,7 @@ def events(log: Log, *, answers: bool = False) -> Iterator[dict[str, Any]]:
     Phases, switches, approvals and feedback say something of a thing but make none, so they are no runs. `answers`:
     whether each answer at the bedside is a run too.
     """
-    left_out = {*REMARKS, *(() if answers else MANY), "view"}
+    left_out = {*REMARKS, *MANY} - ({"answer"} if answers else set())
     for entry in log.entries():
         if entry.statement.kind not in left_out:
             for state in ("START", "COMPLETE"):

@@ -19,9 +19,9 @@ from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Statement
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-REMARKS = ("phase", "switch", "approval", "feedback")
-"""Said of a thing that another statement made."""
-MANY = ("answer", "view", "feedback")
+REMARKS = ("phase", "switch", "approval", "feedback", "view", "withdrawal")
+"""Said of a thing that another statement made, or of a person, whom none did."""
+MANY = ("answer", "view", "feedback", "withdrawal")
 """Kinds of which there are too many to be followed one by one; they are counted."""
 _NAMES = ("cards",)
 """Keys whose digests are other names of the subject, not what it rests on."""
@@ -46,8 +46,9 @@ def trace(log: Log, thing: str, *, back: bool = True, forward: bool = True) -> G
 def resolve(log: Log, thing: str) -> tuple[str, str]:
     """Return the digest that a thing goes by, and in words what was asked for if it is a part of it."""
     wanted = thing.strip().lower()
-    if wanted.isdecimal() and len(wanted) < 12:
-        log.refresh()
+    log.refresh()
+    is_number = re.fullmatch(r"[0-9]{1,11}", wanted) is not None
+    if is_number and (int(wanted) < log.size or len(wanted) < 6):
         if int(wanted) >= log.size:
             raise InputError("entry", thing, f"a number below {log.size}, the entries of the ledger")
         (entry,) = log.entries(int(wanted), int(wanted) + 1)
@@ -183,6 +184,8 @@ def _node(log: Log, digest: str, entry: Entry | None, label: str) -> Node:
                 remarks.append(f"{said.kind} {said.predicate.get('what', '')}, entry {number}, {said.created[:19]}Z")
             elif said.predicate.get("part", 1) == 1:
                 remarks.append(f"also stated by entry {number}, {said.created[:19]}Z{_by(said)}")
+    if withdrawals := log.numbers(kind="withdrawal", digest=digest).size:
+        remarks.append(f"named by {withdrawals} withdrawals of people who are or were in it")
     return Node(digest, name, entry, tuple(remarks))
 
 
@@ -217,7 +220,7 @@ def _about(log: Log, digest: str, before: int | None = None) -> Entry | None:
     # A model is named by thousands of answers, none of which made it: only an answer is made by one.
     few = log.read(np.setdiff1d(numbers, answers).tolist())
     about = [entry for entry in few if entry.statement.subjects[0].digest == digest]
-    about = [entry for entry in about if entry.statement.kind not in (*REMARKS, "view")]
+    about = [entry for entry in about if entry.statement.kind not in REMARKS]
     kind = about[0].statement.kind if about else ""
     made = [e for e in about if e.statement.kind == kind and (before is None or e.index < before)]
     if about:
