@@ -230,7 +230,7 @@ def _hand_over(
         "parameters": {name: str(value) for name, value in parameters.items()}
         | {"option": Path(parameters["option"]).name},
         "inputs": {"files": account.files, "bytes": account.bytes, "digest": durable.digest_of(inputs)},
-        "account": account.to_json(),
+        "account": account.public(),
         "consent": plan.admission.to_json(),
         "members": members.seal(plan.dataset, account.dataset_digest, plan.key, evidence),
     }

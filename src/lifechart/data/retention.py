@@ -1,8 +1,8 @@
 """How long things are kept: what is due, and its deletion with a statement that stays when the thing is gone.
 
-A thing is recognised by its own files (a data set's manifest, a model's, a report, an assessment, a release's manifest)
-and dated by the ledger's statement about it; what the ledger does not know is never deleted. What a current release rests
-on is kept unless somebody insists, and the ledger then says that somebody did.
+A thing is recognised by its own files (a data set's manifest, a model's files, a report, an assessment, a release's
+manifest) and dated by the ledger's statement about it; what the ledger does not know is never deleted. What a current
+release rests on is kept unless somebody insists, and the ledger then says that somebody did.
 """
 
 from __future__ import annotations
