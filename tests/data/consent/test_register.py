@@ -180,7 +180,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "rejected": (
         consent("rejected", {"type": "permit", "purpose": purpose("HRESCH")}),
         dict.fromkeys(RESEARCH, WITHDRAWN),
-    ),  # fmt: skip
+    ),
     "ended, nothing said of what": (consent("inactive"), NOTHING_AT_ALL),
     "entered in error": (consent("entered-in-error", {"type": "deny"}), {}),
     "a draft": (consent("draft", {"type": "deny"}), {}),
