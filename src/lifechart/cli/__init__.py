@@ -12,7 +12,21 @@ from importlib import import_module
 from lifechart.cli.root import app
 from lifechart.core.errors import LifechartError
 
-FAMILIES = ("stages", "privacy", "consents", "releases", "serving", "ledgers")
+FAMILIES = (
+    "stages",
+    "releases",
+    "governance",
+    "trials",
+    "serving",
+    "ledgers",
+    "tracing",
+    "witnessing",
+    "snapshots",
+    "privacy",
+    "consents",
+    "vaults",
+    "images",
+)
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 
 for _family in FAMILIES:

@@ -47,6 +47,8 @@ class Account:
     subjects: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason -> single events left out, or values held back, of resources whether kept or not."""
+    values: dict[str, int] = field(default_factory=dict)
+    """What became of values: converted, unit respelled, not convertible, no unit, implausible (units.Converted)."""
     codes_backed_off: int = 0
     codes_withheld: int = 0
     bytes: int = 0
@@ -67,6 +69,10 @@ class Account:
         outcomes, rows = self._cells()
         named = [(type_, *("–" if cell is None else str(cell) for cell in row)) for type_, row in rows.items()]
         return [("resource type", *outcomes, "all"), *named]
+
+    def values_table(self) -> list[tuple[str, ...]]:
+        """Return a header and rows for a terminal: what became of values and their units."""
+        return [("values", "events"), *((name, str(number)) for name, number in self.values.items())]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for account.json, which stays with the data set: every count as it is."""
@@ -99,6 +105,7 @@ class Account:
             "withdrawn": by_reason(self.withdrawn, WITHDRAWN),
             "quarantined": by_reason(self.quarantined, QUARANTINED),
             "dropped": {reason: None if small(count) else count for reason, count in self.dropped.items()},
+            "values": {what: None if small(count) else count for what, count in self.values.items()},
             "subjects": None if small(self.subjects) else self.subjects,
             "events": None if small(self.events) else self.events,
             "total": whole,
