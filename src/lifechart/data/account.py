@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import polars as pl
 
-from lifechart.core.suppression import small, suppress, suppress_counts
+from lifechart.core.suppression import shown, small, suppress, suppress_counts
 from lifechart.data.sources import (
     AFTER_END,
     DUPLICATE,
@@ -72,7 +72,7 @@ class Account:
 
     def values_table(self) -> list[tuple[str, ...]]:
         """Return a header and rows for a terminal: what became of values and their units."""
-        return [("values", "events"), *((name, str(number)) for name, number in self.values.items())]
+        return [("values", "events"), *((name, shown(number)) for name, number in self.values.items())]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for account.json, which stays with the data set: every count as it is."""
