@@ -118,6 +118,17 @@ def test_what_the_ledger_does_not_know_is_left_alone(log: Log, tmp_path: Path) -
     assert retention.things(log, [tmp_path], retention.load()) == []
 
 
+def test_links_are_not_followed_and_an_encrypted_data_set_is_one(log: Log, tmp_path: Path) -> None:
+    digest = dataset(tmp_path / "elsewhere" / "data", log, 1)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "here" / "loop").symlink_to(tmp_path / "here", target_is_directory=True)
+    assert retention.things(log, [tmp_path / "here"], retention.load()) == []
+    durable.write_json(tmp_path / "here" / "sealed" / "vault.json", {"dataset": digest})
+    (thing,) = retention.things(log, [tmp_path / "here"], retention.load())
+    assert (thing.kind, thing.digest) == ("dataset", digest)
+
+
 def test_a_period_of_no_years_is_for_ever(log: Log, tmp_path: Path) -> None:
     dataset(tmp_path / "t", log, 1)
     rules = retention.load() | {"dataset": retention.Rule(0, "a register that the law keeps")}

@@ -135,12 +135,19 @@ def _recognised(folder: Path, models: Mapping[str, Mapping[str, str]]) -> list[t
         return []
     if (one := _kind_of(folder, models)) is not None:
         return [(folder, *one)]
-    return [each for inner in sorted(folder.iterdir()) if inner.is_dir() for each in _recognised(inner, models)]
+    return [each for inner in _folders(folder) for each in _recognised(inner, models)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, links left out: what they lead to is not here."""
+    return sorted(inner for inner in folder.iterdir() if inner.is_dir() and not inner.is_symlink())
 
 
 def _kind_of(folder: Path, models: Mapping[str, Mapping[str, str]]) -> tuple[str, str] | None:
     """Return what a folder holds, and its digest, by the file that names it."""
     try:
+        if (folder / "vault.json").exists():
+            return "dataset", str(orjson.loads((folder / "vault.json").read_bytes())["dataset"])
         if (folder / "manifest.json").exists():
             content = orjson.loads((folder / "manifest.json").read_bytes())
             if "payload" in content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,17 @@ JSON = st.recursive(
 def test_no_consent_resource_crashes(fields: dict[str, Any]) -> None:
     for each in fhir.decisions_of({"resourceType": "Consent", **fields}):
         assert each.purpose in PURPOSES
+
+
+def test_a_mark_across_two_chunks_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = orjson.dumps(consent(provision={"type": "deny", "purpose": purpose("HMARKT")})) + b"\n"
+    for size in (1, 3, len(line) // 2, len(line)):
+        monkeypatch.setattr(fhir, "_CHUNK", size)
+        (tmp_path / "Consent.ndjson").write_bytes(b'{"resourceType":"Patient","id":"p9"}\n' + line)
+        assert len(fhir.read_export(tmp_path)) == 1
+    (tmp_path / "Consent.ndjson").unlink()
+    (tmp_path / "Consent.ndjson.gz").write_bytes(gzip.compress(line * 3)[:-9])
+    assert len(fhir.read_export(tmp_path)) == 3
 
 
 def test_consents_are_found_in_ndjson_and_bundles_and_nothing_else_is_read(tmp_path: Path) -> None:

@@ -231,6 +231,25 @@ def test_consenting_again_is_told_too(office: Office, tmp_path: Path) -> None:
     assert [entry.statement.predicate["what"] for entry in office.log.find(kind="withdrawal")][-1] == CONSENTED
 
 
+def test_a_withdrawal_that_came_too_late_for_a_build_is_told_after_it(office: Office, tmp_path: Path) -> None:
+    who = admission(office.register, KEY, "opt-out")
+    office.decide("p5", WITHDRAWN)
+    settled = ingest(export(tmp_path / "in"), tmp_path / "out", key=KEY, log=office.log, workers=1, admission=who, evidence=office.evidence, **AS_OF)  # fmt: skip # noqa: E501
+    assert standing.affected(office.log) == []
+    assert holdings.reconcile(office.register, office.log, KEY, office.evidence) == 1
+    assert [each.dataset for each in standing.affected(office.log)] == [settled.dataset_digest]
+    assert holdings.reconcile(office.register, office.log, KEY, office.evidence) == 0
+
+
+def test_giving_one_purpose_back_keeps_the_other_withdrawn(office: Office, tmp_path: Path) -> None:
+    office.build(export(tmp_path / "in"), tmp_path / "out")
+    office.decide("p5", WITHDRAWN)
+    office.decide("p5", CONSENTED, "training")
+    assert len(standing.affected(office.log)) == 1
+    assert office.log.find(kind="withdrawal")[-1].statement.predicate["purposes"] == ["evaluation"]
+    assert not office.register.permits("p5", ("training", "evaluation"), "opt-out")
+
+
 def test_statements_name_nobody(office: Office, tmp_path: Path) -> None:
     office.build(export(tmp_path / "in"), tmp_path / "out")
     office.decide("p5", WITHDRAWN)

@@ -6,6 +6,8 @@ out), while a refusal is taken at its widest: a Consent that denies without nami
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +35,8 @@ CODES: Mapping[str, tuple[str, ...]] = {
 }
 """Purposes of use (HL7 v3 PurposeOfUse) that a provision can name, and the purposes of ours that they reach. A code
 that is not listed reaches nothing when it permits and everything when it denies."""
+_MARK = b'"Consent"'
+_CHUNK = 8 << 20
 _RESEARCH_SCOPES = {"research", "patient-privacy"}
 _ENDED = {"rejected", "inactive"}
 _IGNORED = {"entered-in-error", "draft", "proposed", "not-done", "unknown"}
@@ -75,10 +79,25 @@ def read_export(path: Path) -> list[Decision]:
         raise InputError("PATH", str(path), "a file or folder that exists")
     found: list[Decision] = []
     for file in documents.find_files(path):
-        for content in _texts(file):
-            if b'"Consent"' in content:
+        for content in _texts(file) if _mentions(file) else ():
+            if _MARK in content:
                 found += [decision for each in _resources(content) for decision in decisions_of(each)]
     return found
+
+
+def _mentions(file: Path) -> bool:
+    """Return whether a file has the word at all: most of an export has not, and need not be taken apart for it."""
+    rest = b""
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else open(file, "rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                if _MARK in chunk or _MARK in rest + chunk[: len(_MARK)]:
+                    return True
+                rest = (rest + chunk[-len(_MARK) :])[-len(_MARK) :]
+    except (OSError, EOFError, zlib.error):
+        # What can still be read of it is, and the source says what is wrong with it.
+        return True
+    return False
 
 
 def _texts(file: Path) -> Iterator[bytes]:
