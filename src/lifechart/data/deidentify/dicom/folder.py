@@ -122,7 +122,7 @@ def _aside(out: Path, item: Item) -> Path:
 
 
 def _place(out: Path, item: Item, done: _Done, admission: Admission) -> _Done:
-    """Move a written instance to where it belongs; the second of one instance, and whose may not be used, is dropped."""
+    """Move a written instance to where it belongs; a second one, or one that may not be used, is dropped."""
     if not done.place:
         return done
     if done.patient is not None and not admission.admits(done.patient):
@@ -151,7 +151,8 @@ def deidentify(
     """De-identify every DICOM file at `path` into the new folder `out`; return the report that is written into it.
 
     `key`: `structured.load_key(settings)`. `patients`: a CSV (`read_patients`) that tells which patient of the record
-    an image's Patient ID is. `admission`: whose images may be used (data.consent). Raises InputError for arguments that cannot be used; a bad file never raises.
+    an image's Patient ID is. `admission`: whose images may be used (data.consent).
+    Raises InputError for arguments that cannot be used; a bad file never raises.
     """
     if not path.exists():
         raise InputError("PATH", str(path), "a file or folder that exists")
