@@ -14,6 +14,12 @@ from lifechart.core.errors import LifechartError
 
 FAMILIES = (
     "stages",
+    "snapshots",
+    "texts",
+    "images",
+    "privacy",
+    "consents",
+    "vaults",
     "releases",
     "governance",
     "trials",
@@ -21,11 +27,6 @@ FAMILIES = (
     "ledgers",
     "tracing",
     "witnessing",
-    "snapshots",
-    "privacy",
-    "consents",
-    "vaults",
-    "images",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 

@@ -211,7 +211,7 @@ def _moments(source: Dataset) -> Iterator[tuple[int, str, list[str]]]:
     for tag, vr in sorted(found, key=lambda pair: pair[1] != "TM"):
         try:
             element = source[tag]
-            if element.VR == vr:
+            if vr == element.VR:
                 yield tag, vr, [str(one) for one in (element.value if element.VM > 1 else [element.value])]
         except Exception:  # unreadable: it is counted, and left out, by the walk
             continue
