@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lifechart.ledger import page as trace_page
+from lifechart.ledger.statement import Statement, Subject
 from lifechart.ledger.trace import trace
 from lifechart.serve.pages import STATIC
 from tests.serve.house import PASSWORD, Hospital, hospital
@@ -45,6 +46,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     with hospital(tmp_path_factory.mktemp("house")) as held:
         held.sign_in()
         held.client.get("/patients/ines")
+        # Somebody withdrew who is in the data behind the release, so that the steward's page has that to show.
+        said = {"what": "withdrawn", "purposes": ["training"], "held_by": ["cd" * 32], "register": "hmac:0"}
+        held.house.ledger.append(Statement("withdrawal", (Subject("patient", "ef" * 32),), said))
         yield held
 
 

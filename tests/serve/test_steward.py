@@ -6,6 +6,7 @@ import pytest
 
 from lifechart.cli.tracing import digest_of_path
 from lifechart.core.capability import Phase, Role
+from lifechart.ledger.statement import Statement, Subject
 from lifechart.ledger.trace import trace
 from lifechart.serve.access import add_account
 from tests.serve.house import PASSWORD, Hospital
@@ -105,6 +106,20 @@ def test_the_command_knows_a_release_and_a_report_by_their_paths(office: Hospita
     assert digest_of_path(release / "report") == evaluated.subjects[0].digest
     weights = trace(office.house.ledger, digest_of_path(release / "model/weights.bin"))
     assert {use.capability for use in weights.uses} == {"risk"}
+
+
+def test_a_release_that_rests_on_somebody_who_withdrew_is_shown(office: Hospital) -> None:
+    assert "Nobody who withdrew" in office.client.get("/steward").text
+    said = {"what": "withdrawn", "purposes": ["training"], "held_by": ["cd" * 32], "register": "hmac:0"}
+    office.house.ledger.append(Statement("withdrawal", (Subject("patient", "ef" * 32),), said))
+    page = office.client.get("/steward").text
+    assert "Somebody who withdrew is still in these data sets" in page
+    row = page[page.index("Withdrawn consent") :]
+    assert "cdcdcdcdcdcd" in row
+    assert "&lt;11" in row
+    assert re.search(r"risk, version 1 <strong[^>]*>Current", row)
+    office.house.ledger.append(Statement("withdrawal", (Subject("patient", "ef" * 32),), {**said, "what": "consented"}))
+    assert "Nobody who withdrew" in office.client.get("/steward").text
 
 
 def test_an_auditor_reads_and_changes_nothing(place: Hospital) -> None:

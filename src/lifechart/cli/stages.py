@@ -48,6 +48,7 @@ def ingest(
     """Read records, de-identify them, and write a data set of those who may be in it."""
     from lifechart.data import ingest as stage
     from lifechart.data.consent import holdings
+    from lifechart.data.consent.register import open_register
     from lifechart.data.deidentify import structured
     from lifechart.ledger.log import open_log
 
@@ -71,7 +72,10 @@ def ingest(
             encrypt_to=encrypt or (),
             work=work,
         )
+        late = holdings.reconcile(open_register(settings, key), log, key, holdings.evidence_folder(settings))
     print_rows(found.table())
+    if late:
+        print("Somebody withdrew while this was being made, and is in it: make it anew (`lifechart consent where`).")
     if found.values:
         print_rows(found.values_table())
     print(f"{found.events:,} events of {found.subjects:,} patients in {out}")

@@ -306,7 +306,7 @@ def _hand_over(
         "extract": lineage.extract_digest(inputs),
         "transform": transform.subjects[0].digest,
         "inputs": {"files": account.files, "bytes": account.bytes},
-        "account": account.to_json(),
+        "account": account.public(),
         "consent": plan.admission.to_json(),
         "members": members.seal(plan.dataset, account.dataset_digest, plan.key, evidence),
     }

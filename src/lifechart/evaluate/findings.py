@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lifechart.core.report import EVERYONE, Metric
+from lifechart.core.suppression import suppress_counts
 from lifechart.evaluate import headline
 from lifechart.evaluate.benefit import Action, actions
 from lifechart.evaluate.calibration import Point, reliability
@@ -53,19 +54,38 @@ def by_subgroup(
     reportable: Reportable,
     names: Mapping[str, str],
 ) -> list[Metric]:
-    """Return a few metrics of one forecaster in each subgroup, for new onset at the main horizon."""
+    """Return a few metrics of one forecaster in each subgroup, for new onset at the main horizon.
+
+    A group of few people is withheld, and with it another of the same attribute where everybody's figures less those of
+    the other groups would give it back.
+    """
     metrics: list[Metric] = []
     groups = subgroups(question.events, question.history, question.prompts, names)
     for outcome, horizon in _main_new(question, reportable):
         rows = question.rows(outcome, horizon, "new")
-        for name, members in groups.items():
-            sample = question.sample(outcome, horizon, rows & members, scores[outcome, horizon])
-            if min(sample.people_with_event, sample.people_without_event) < MIN_PEOPLE:
+        samples = {
+            name: question.sample(outcome, horizon, rows & members, scores[outcome, horizon])
+            for name, members in groups.items()
+        }
+        told = _told(samples)
+        for name, sample in samples.items():
+            if name not in told:
                 continue
             found = evaluate(sample, question.weights)
             chosen = {metric: found[metric] for metric in SUBGROUP_METRICS if metric in found}
             metrics += _rows(chosen, sample, forecaster, outcome, horizon, "new", name)
     return metrics
+
+
+def _told(samples: Mapping[str, Sample]) -> set[str]:
+    """Return the groups whose figures may be told: enough people on both sides, and none that gives another back."""
+    found: set[str] = set()
+    for attribute in {name.partition("=")[0] for name in samples}:
+        ours = {name: sample for name, sample in samples.items() if name.partition("=")[0] == attribute}
+        withs = suppress_counts({name: sample.people_with_event for name, sample in ours.items()})
+        withouts = suppress_counts({name: sample.people_without_event for name, sample in ours.items()})
+        found |= {name for name in ours if min(withs[name] or 0, withouts[name] or 0) >= MIN_PEOPLE}
+    return found
 
 
 def curves(question: Question, scores: Scores, reportable: Reportable) -> Curves:
