@@ -70,13 +70,15 @@ def backgrounds(seed: int = 0) -> dict[str, Grey]:
 
 def _slice(name: str) -> Grey:
     pixels = dcmread(str(get_testdata_file(name))).pixel_array
-    return np.clip(ndimage.zoom(_stretched(pixels), SIDE / pixels.shape[0], order=1), 0, 1)
+    zoomed: Grey = np.clip(ndimage.zoom(_stretched(pixels), SIDE / pixels.shape[0], order=1), 0, 1)
+    return zoomed
 
 
 def _stretched(pixels: NDArray[np.generic]) -> Grey:
     grey = pixels.astype(np.float32)
     low, high = np.percentile(grey, (0.1, 99.9))
-    return np.clip((grey - low) / (high - low), 0, 1)
+    stretched: Grey = np.clip((grey - low) / (high - low), 0, 1).astype(np.float32)
+    return stretched
 
 
 def samples(num: int, seed: int) -> Iterator[Sample]:
@@ -86,7 +88,9 @@ def samples(num: int, seed: int) -> Iterator[Sample]:
     for number in range(num):
         background, ground_HW = kinds[number % len(kinds)]
         text, size = str(draw.choice(TEXTS)), int(draw.choice(SIZES))
-        font = ImageFont.load_default_imagefont() if size == 10 and draw.random() < 0.5 else ImageFont.load_default(size)
+        font = (
+            ImageFont.load_default_imagefont() if size == 10 and draw.random() < 0.5 else ImageFont.load_default(size)
+        )
         page = Image.new("L", (SIDE, SIDE), 0)
         pen = ImageDraw.Draw(page)
         _, _, width, height = (int(edge) + 1 for edge in pen.textbbox((0, 0), text, font=font))

@@ -33,7 +33,7 @@ from lifechart.data.deidentify import dates as date_modes
 from lifechart.data.deidentify import structured
 from lifechart.data.publish import publish_bucket
 from lifechart.data.settle import settle_bucket
-from lifechart.data.sources import Unit, find_source
+from lifechart.data.sources import Attaching, Unit, find_source
 from lifechart.data.spill import Plan, Spill, spill
 from lifechart.data.tally import Rules
 from lifechart.ledger.statement import Statement, Subject
@@ -96,6 +96,8 @@ def ingest(
         run("Ordering", settle_bucket, ((plan, bucket, len(units), units[0].anchor, end) for bucket in buckets))
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
+    if isinstance(reader, Attaching):
+        reader.attach(path, option, plan.dataset, key, dates)
     account = _finish(plan, units, files, notes, rules)
     return _hand_over(plan, out, account, parameters | {"as_of": end}, log)
 

@@ -82,7 +82,10 @@ def read_patients(file: Path) -> dict[str, str]:
     """Read a CSV with the columns patient_id (as images have it) and record_id (as the rest of the record has it)."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
-            return {row["patient_id"]: row["record_id"] for row in csv.DictReader(stream)}
+            table = csv.DictReader(stream)
+            if not {"patient_id", "record_id"} <= set(table.fieldnames or ()):
+                raise KeyError
+            return {row["patient_id"]: row["record_id"] for row in table}
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise InputError("--patients", file.name, "a CSV with the columns patient_id and record_id") from error
 

@@ -14,9 +14,8 @@ from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.filewriter import correct_ambiguous_vr
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 import lifechart
 from lifechart.data.deidentify.dicom import decoding, pixels, tables
@@ -39,7 +38,7 @@ METHODS = (
 """CID 7050: the profile and options that are applied."""
 
 _IMPLEMENTATION = "2.25.329800735698586629295641978511506172918"
-_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
+DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 _KEYED_DIRECTLY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -82,7 +81,7 @@ def read(file: Path | BinaryIO) -> Dataset | None:
                 ImplicitVRLittleEndian if dataset.original_encoding[0] else ExplicitVRLittleEndian
             )
         has_class = bool(dataset.get("SOPClassUID")) or "MediaStorageSOPClassUID" in dataset.file_meta
-    except (InvalidDicomError, Exception):
+    except Exception:
         # A broken file can break pydicom in any way; what it says about that may quote the file.
         return None
     return dataset if has_class else None
@@ -97,7 +96,9 @@ def clean(file: Path | bytes, key: bytes, patients: Mapping[str, str] | None = N
     with quiet():
         try:
             source = read(file if isinstance(file, Path) else BytesIO(file))
-            return Cleaned(NOT_DICOM, "no data set was found") if source is None else _clean(source, key, patients or {})
+            return (
+                Cleaned(NOT_DICOM, "no data set was found") if source is None else _clean(source, key, patients or {})
+            )
         except (HeldBack, NotDecoded) as error:
             return Cleaned(HELD_BACK, str(error))
         except Exception:
@@ -106,7 +107,7 @@ def clean(file: Path | bytes, key: bytes, patients: Mapping[str, str] | None = N
 
 def _clean(source: Dataset, key: bytes, patients: Mapping[str, str]) -> Cleaned:
     sop_class = _text(source, "SOPClassUID") or str(source.file_meta.get("MediaStorageSOPClassUID", ""))
-    if sop_class == _DIRECTORY_CLASS:
+    if sop_class == DIRECTORY_CLASS:
         return Cleaned(DIRECTORY)
     known = tables.sop_classes().get(sop_class)
     if known is None:
@@ -125,7 +126,7 @@ def _clean(source: Dataset, key: bytes, patients: Mapping[str, str]) -> Cleaned:
         correct_ambiguous_vr(source, source.original_encoding[1] is not False)
     walk = Walk(key, who, source)
     out = walk.clean(source)
-    out.SOPClassUID = sop_class
+    out.SOPClassUID = UID(sop_class)
     for name, uid in own.items():
         setattr(out, name, keyed_uid(key, uid))
     out.PatientID = str(who.id)
@@ -150,7 +151,7 @@ def _declare(out: Dataset) -> None:
     out.file_meta.MediaStorageSOPClassUID = out.SOPClassUID
     out.file_meta.MediaStorageSOPInstanceUID = out.SOPInstanceUID
     out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    out.file_meta.ImplementationClassUID = _IMPLEMENTATION
+    out.file_meta.ImplementationClassUID = UID(_IMPLEMENTATION)
     out.file_meta.ImplementationVersionName = "LIFECHART"
 
 
@@ -166,5 +167,3 @@ def to_bytes(dataset: Dataset) -> bytes:
     with quiet():
         pydicom.dcmwrite(content, dataset, enforce_file_format=True)
     return content.getvalue()
-
-

@@ -1,10 +1,10 @@
 """Finds lettering burned into an image: thin strokes of one ink, in glyphs of one height, on one line.
 
 A classical detector, without weights: strokes are what a morphological opening takes away; their connected pieces are
-glyphs if they have a glyph's size; a run of glyphs is lettering if their tops or bottoms stand on a line, their heights
-agree and their ink is the same. Anatomy has thin bright structures too, but not in rows of equal height. Runs are looked
-for along rows and along columns, in bright ink and in dark, at three sizes. `python -m bench deid_dicom` reports how much
-it misses.
+glyphs if they have a glyph's size; a run of glyphs is lettering if their tops or bottoms stand on a line, their
+heights agree and their ink is the same. Anatomy has thin bright structures too, but not in rows of equal height. Runs
+are looked for along rows and along columns, in bright ink and in dark, at three sizes. `python -m bench deid_dicom`
+reports how much it misses.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def _smaller(image: Image, scale: int) -> Image:
         return image
     rows, columns = (size // scale * scale for size in image.shape)
     blocks = image[:rows, :columns].reshape(rows // scale, scale, columns // scale, scale)
-    return blocks.mean((1, 3), dtype=np.float32)
+    means: Image = blocks.mean((1, 3), dtype=np.float32)
+    return means
 
 
 def _around(top: int, bottom: int, left: int, right: int, scale: int) -> tuple[slice, slice]:
@@ -103,7 +104,7 @@ def _lines(page: Image, scale: int, *, sure: bool) -> list[tuple[int, int, int, 
 def _reach(ink: Mask, top: int, bottom: int, left: int, right: int) -> tuple[int, int, int, int]:
     """Return a line's box made longer to where its ink ends: a glyph that did not fit the run belongs to the word."""
     height = bottom - top
-    taken = ink[top:bottom].any(axis=0)
+    taken: Mask = np.any(ink[top:bottom], axis=0)
     for _ in range(_REACH):
         before = taken[max(0, left - height) : left]
         after = taken[right : right + height]
@@ -132,7 +133,7 @@ def _pieces(page: Image, ink: Mask, scale: int) -> _Pieces:
         ink_value = float(np.percentile(page[place][inside], 85))
         rows.append((place[0].start, place[0].stop, place[1].start, place[1].stop, ink_value, crossings))
     columns = np.array(rows, float).reshape(-1, 6).T
-    return _Pieces(*(columns[index].astype(int) for index in range(4)), columns[4], columns[5])
+    return _Pieces(*(edge.astype(int) for edge in columns[:4]), *columns[4:])
 
 
 def _runs(pieces: _Pieces) -> list[list[int]]:
@@ -181,9 +182,7 @@ def _box(pieces: _Pieces, run: list[int], sure: bool) -> tuple[int, int, int, in
     if glyphs < (4 if sure else 3) or right - left < 1.2 * height:
         return None
     slack = max(1.0, 0.12 * height)
-    on_line = max(
-        np.mean(np.abs(bottom - np.median(bottom)) <= slack), np.mean(np.abs(top - np.median(top)) <= slack)
-    )
+    on_line = max(np.mean(np.abs(bottom - np.median(bottom)) <= slack), np.mean(np.abs(top - np.median(top)) <= slack))
     spread = float(np.std(pieces.ink[run]))
     heights = float(np.std(bottom - top)) / height
     # A few glyphs may stand in a row by chance; many do not.

@@ -110,12 +110,13 @@ def is_uid(value: str) -> bool:
 
 @cache
 def _known_codes() -> dict[tuple[str, str], str]:
-    return {
-        (scheme, code): meaning
-        for scheme, by_keyword in concepts.items()
-        for codes in by_keyword.values()
-        for code, (meaning, _) in codes.items()
-    }
+    found: dict[tuple[str, str], str] = {}
+    for scheme, by_keyword in concepts.items():
+        for codes in by_keyword.values():
+            for code, (meaning, _) in codes.items():  # type: ignore[attr-defined]
+                # The shortest of several names is the one that people use.
+                found[scheme, code] = min(found.get((scheme, code), meaning), meaning, key=len)
+    return found
 
 
 def coded(scheme: str, code: str) -> tuple[str, str, str] | None:
