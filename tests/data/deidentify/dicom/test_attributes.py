@@ -176,7 +176,7 @@ def test_a_moved_time_is_valid_moved_and_as_precise(moment: datetime, patient: s
 
 def test_whole_numbers_as_long_as_a_telephones_do_not_stay() -> None:
     source = plants.image()
-    source.KVP, source.RadionuclideTotalDose, source.ExposureTime = "6175551212", "370000000", "12"
+    source.KVP, source.RadionuclideTotalDose, source.ExposureTime = "6175551212", "370112233", "12"
     made = cleaned(source)
     assert "KVP" not in made
-    assert (made.RadionuclideTotalDose, made.ExposureTime) == (370_000_000, 12)
+    assert (made.RadionuclideTotalDose, made.ExposureTime) == (370_100_000, 12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import warnings
 from collections import Counter
@@ -39,7 +40,6 @@ METHODS = (
 
 _IMPLEMENTATION = "2.25.329800735698586629295641978511506172918"
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
-_KEYED_DIRECTLY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
 @dataclass(slots=True)
@@ -114,10 +114,8 @@ def _clean(source: Dataset, key: bytes, patients: Mapping[str, str]) -> Cleaned:
         raise HeldBack("its SOP class is not known")
     if known.treatment != "image":
         raise HeldBack(known.detail)
-    own = {name: _text(source, name) for name in _KEYED_DIRECTLY[1:]}
-    if not all(own.values()):
-        raise HeldBack("it lacks an instance, series or study UID")
     patient = _text(source, "PatientID")
+    own = _own_uids(source, patient)
     who = subject(key, patients.get(patient, patient) if patient else f"study {own['StudyInstanceUID']}")
     found = decoding.decode(source)
     blanked = pixels.clean(found, source, known.detail)
@@ -133,6 +131,16 @@ def _clean(source: Dataset, key: bytes, patients: Mapping[str, str]) -> Cleaned:
     decoding.encode(found, out)
     _declare(out)
     return Cleaned(WRITTEN, "", out, found, who, bool(patient), blanked, walk.counts)
+
+
+def _own_uids(source: Dataset, patient: str) -> dict[str, str]:
+    """Return the file's instance, study and series UIDs; for those that it lacks, what stands for them."""
+    image = _text(source, "SOPInstanceUID") or str(source.file_meta.get("MediaStorageSOPInstanceUID", ""))
+    if not image:
+        image = f"image {hashlib.sha256(source.get('PixelData') or b'').hexdigest()}"
+    study = _text(source, "StudyInstanceUID") or f"study of {patient or image}"
+    series = _text(source, "SeriesInstanceUID") or f"series of {study}"
+    return {"SOPInstanceUID": image, "StudyInstanceUID": study, "SeriesInstanceUID": series}
 
 
 def _text(source: Dataset, name: str) -> str:

@@ -30,8 +30,8 @@ _TOUCHING = 16
 """Glyphs up to this height may run into each other, and a long piece of ink be a word."""
 _MAX_PIECES = 6_000
 _MARGIN = 3
-_REACH = 6
-"""A line is made longer at most so many times, by a letter's height at either end."""
+_REACH, _FAINT = 6, 0.6
+"""A line is made longer at most so many times, by a letter's height at either end, while there is ink, be it fainter."""
 _WINDOW, _TEXTURE = 81, 2.5
 """Ink must stand out this many times as far as thin structures do on average within a window of so many pixels."""
 
@@ -93,11 +93,12 @@ def _lines(page: Image, scale: int, *, sure: bool) -> list[tuple[int, int, int, 
     texture = _TEXTURE * ndimage.uniform_filter(strokes, _WINDOW)
     found = []
     for contrast in (0.5, 0.3, 0.18, MIN_CONTRAST):
-        ink = strokes > np.maximum(contrast, texture)
+        least = np.maximum(contrast, texture)
+        ink = strokes > least
         pieces = _pieces(page, ink, scale)
         if 1 <= len(pieces) <= _MAX_PIECES:
             boxes = (box for run in _runs(pieces) if (box := _box(pieces, run, sure)) is not None)
-            found += [_reach(ink, *box) for box in boxes]
+            found += [_reach(strokes > _FAINT * least, *box) for box in boxes]
     return found
 
 

@@ -18,7 +18,9 @@ from lifechart.data.deidentify.dicom.subject import keyed_uid
 
 TEXT_VRS = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "CS"})
 LARGEST_WHOLE_NUMBER = 10_000_000
-"""A whole number from here on may be a record's or a telephone's, and only stays where long ones belong (`large`)."""
+"""A whole number from here on may be a record's or a telephone's. It only stays where long ones belong (`large`: doses in
+becquerel, say), and there rounded to _FIGURES significant figures."""
+_FIGURES = 4
 
 _DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _WHOLE = re.compile(r"[+-]?\d{1,12}")
@@ -45,14 +47,22 @@ def _one_number(vr: str, item: Any, large: bool) -> Any:
         written = str(getattr(item, "original_string", item)).strip(" \0")
         if not (_WHOLE if vr == "IS" else _DECIMAL).fullmatch(written) or len(written) > 16:
             return None
-        return written if large or not _long(float(written)) else None
+        if not _long(float(written)):
+            return written
+        return f"{_rounded(float(written)):.0f}"[:16] if large else None
     if isinstance(item, bool) or not isinstance(item, int | float):
         return None
-    return item if large or not _long(float(item)) else None
+    if not _long(float(item)):
+        return item
+    return type(item)(_rounded(float(item))) if large else None
 
 
 def _long(value: float) -> bool:
     return abs(value) >= LARGEST_WHOLE_NUMBER and value == int(value) if abs(value) < 1e18 else False
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_FIGURES - 1}e}")
 
 
 def words(value: Any, names: frozenset[str]) -> str | None:
