@@ -26,6 +26,7 @@ from lifechart.core.errors import InputError, IntegrityError
 from lifechart.data import shards
 from lifechart.data.deidentify.dicom import folder, instance
 from lifechart.data.deidentify.dicom.subject import subject
+from lifechart.data.vault import sealed
 
 INDEX: dict[str, Any] = {
     "subject_id": pl.Int64,
@@ -158,19 +159,26 @@ def array_path(dataset: Path, image: str) -> Path:
 
 
 def index(dataset: Path) -> pl.DataFrame:
-    """Return the images of a data set (columns INDEX), none if it has none."""
-    path = dataset / "metadata" / FILE
+    """Return the images of a data set (columns INDEX), none if it has none. An encrypted one is read with its key."""
+    name = f"metadata/{FILE}"
+    if sealed.is_sealed(dataset):
+        opened = sealed.unlock(dataset)
+        return pl.read_parquet(opened.read(name)) if name in opened.vault.files else pl.DataFrame(schema=INDEX)
+    path = dataset / name
     return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=INDEX)
 
 
 def load(dataset: Path, image: str) -> NDArray[np.generic]:
     """Return an image's samples (frames, rows, columns, samples); raises IntegrityError if they are not these."""
     path = array_path(dataset, image)
-    if not path.exists():
-        raise InputError("image", image, f"one of {FILE}")
-    if durable.file_digest(path) != image:
-        raise IntegrityError(f"{path.parent.parent.name}/{path.name}: its bytes are not those that its name states")
-    found: NDArray[np.generic] = np.load(path, allow_pickle=False)
+    name = path.relative_to(dataset).as_posix()
+    try:
+        content = sealed.unlock(dataset).read(name) if sealed.is_sealed(dataset) else path.read_bytes()
+    except (FileNotFoundError, KeyError):
+        raise InputError("image", image, f"one of metadata/{FILE}") from None
+    if hashlib.sha256(content).hexdigest() != image:
+        raise IntegrityError(f"{name}: its bytes are not those that its name states")
+    found: NDArray[np.generic] = np.load(BytesIO(content), allow_pickle=False)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import datetime
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from pydicom.dataset import Dataset
+from pyrage import x25519
 
 from bench import _dicom_plants as plants
 from lifechart.core import plugs
@@ -19,7 +21,8 @@ from lifechart.data import images, shards
 from lifechart.data.deidentify.dicom.subject import subject
 from lifechart.data.sources import Attaching, Source, find_source
 from lifechart.data.sources.dicom import source
-from tests.data.samples import KEY, take
+from lifechart.data.vault import encryption, sealed
+from tests.data.samples import KEY, Log, take
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +104,22 @@ def test_pixels_stand_beside_the_data_set_and_its_digest_covers_them(study: Path
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(IntegrityError, match="its bytes are not"):
         images.verify(out)
+
+
+def test_the_images_of_an_encrypted_data_set_are_read_with_its_key(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFECHART_HOME", str(tmp_path / "home"))
+    out, hidden = tmp_path / "out", tmp_path / "hidden"
+    take(study, out, dates="shift", as_of=datetime(2021, 1, 1))
+    identity = x25519.Identity.generate()
+    encryption.encrypt(out, hidden, [str(identity.to_public())], log=Log())
+    monkeypatch.setattr(sealed, "unlock", partial(sealed.unlock, identities=[identity]))
+    assert images.index(hidden).equals(images.index(out))
+    assert images.verify(hidden) == 3
+    image = images.index(out)["image"][0]
+    assert image.encode() not in b"".join(path.read_bytes() for path in (hidden / "metadata").iterdir())
+    assert np.array_equal(images.load(hidden, image), images.load(out, image))
 
 
 @pytest.mark.parametrize("dates", ["shift", "year"])

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pack_bits
 
-MAX_BYTES = 2 << 30
+MAX_BYTES = 1 << 30
 """Decoded size from which an image is held back: its frames are in memory together."""
 _COLOURS = {1: ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"), 3: ("RGB",)}
 

@@ -30,7 +30,7 @@ from lifechart.ledger.statement import Statement, Subject
 REPORT = "report.json"
 DUPLICATE = "duplicate"
 """The outcome of an instance that another file already gave: the first in order stays."""
-MAX_MEMBER = 4 << 30
+MAX_MEMBER = 2 << 30
 """A zip's member that unpacks to more is held back unread."""
 _AHEAD = 64
 

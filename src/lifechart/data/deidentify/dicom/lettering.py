@@ -31,7 +31,7 @@ _TOUCHING = 16
 _MAX_PIECES = 6_000
 _MARGIN = 3
 _REACH, _FAINT = 6, 0.6
-"""A line is made longer at most so many times, by a letter's height at either end, while there is ink, be it fainter."""
+"""A line is made longer at most so many times, by a letter's height at either end, while there is ink, even fainter."""
 _WINDOW, _TEXTURE = 81, 2.5
 """Ink must stand out this many times as far as thin structures do on average within a window of so many pixels."""
 

@@ -18,8 +18,8 @@ from lifechart.data.deidentify.dicom.subject import keyed_uid
 
 TEXT_VRS = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "CS"})
 LARGEST_WHOLE_NUMBER = 10_000_000
-"""A whole number from here on may be a record's or a telephone's. It only stays where long ones belong (`large`: doses in
-becquerel, say), and there rounded to _FIGURES significant figures."""
+"""A whole number from here on may be a record's or a telephone's. It only stays where long ones belong (`large`: doses
+in becquerel, say), and there rounded to _FIGURES significant figures."""
 _FIGURES = 4
 
 _DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
