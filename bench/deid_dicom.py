@@ -27,7 +27,7 @@ KEY = bytes(range(32))
 
 def main(quick: bool) -> dict[str, int]:
     """Plant, de-identify and search; print what survived and return {survivors, markers}."""
-    console = Console()
+    console = Console(width=120)
     planted = _dicom_plants.plant(_dicom_plants.image())
     content = _dicom_plants.to_file(planted.dataset)
     if len(_dicom_plants.survivors(planted, content)) != len(planted):

@@ -18,8 +18,6 @@ import numpy as np
 import polars as pl
 import pydicom
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from lifechart.core import durable
 from lifechart.core.errors import InputError, IntegrityError
@@ -33,6 +31,7 @@ INDEX: dict[str, Any] = {
     "time": pl.Datetime("us"),
     "modality": pl.String,
     "series": pl.String,
+    "instance": pl.String,
     "number": pl.Int32,
     "image": pl.String,
     "frames": pl.Int32,
@@ -46,7 +45,7 @@ INDEX: dict[str, Any] = {
     "intercept": pl.Float64,
     "blanked": pl.Float64,
 }
-"""Columns of metadata/images.parquet. `time` is that of the series' events; `series` a keyed UID; `number` the
+"""Columns of metadata/images.parquet. `time` is that of the series' events; `series` and `instance` keyed UIDs; `number` the
 instance's place in its series; `image` the array's hash; spacing in mm; slope and intercept turn samples into the
 modality's own unit; `blanked` the share of the area in which lettering was blanked."""
 
@@ -54,34 +53,35 @@ FILE = "images.parquet"
 
 
 def attach(
-    items: Iterable[folder.Item],
-    dataset: Path,
-    *,
-    key: bytes,
-    patients: Mapping[str, str],
-    dates: str,
-    progress: bool | None = None,
-) -> int:
-    """Write the arrays and the index of the images whose events stand in `dataset`; return how many there are.
+    items: Iterable[folder.Item], dataset: Path, part: int, *, key: bytes, patients: Mapping[str, str], dates: str
+) -> None:
+    """Write the arrays of the images whose events stand in `dataset`, and a part of the index, unless it is there.
 
     `dates`: as in deidentify.dates. An image that de-identification holds back, or whose event did not stay in the data
     set (after the end of observation, say), is not written.
     """
+    file = _part(dataset, part)
+    if file.exists():
+        return
     known = _events(dataset)
-    rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    console = Console(stderr=True)
-    waiting = list(items)
-    with Progress(console=console, disable=not (console.is_terminal if progress is None else progress)) as bars:
-        for item in bars.track(waiting, description="Images"):
-            found = _one(item, dataset, key, patients, dates, known)
-            if found is not None and found[0] not in seen:
-                seen.add(found[0])
-                rows.append(found[1])
-    index = pl.DataFrame(rows, schema=INDEX, orient="row").sort("subject_id", "time", "series", "number", "image")
+    rows = [row for item in items if (row := _one(item, dataset, key, patients, dates, known)) is not None]
+    with durable.replacing(file) as aside:
+        pl.DataFrame(rows, schema=INDEX, orient="row").write_ipc(aside)
+
+
+def gather(dataset: Path, parts: int) -> None:
+    """Make one index of the parts that `attach` left; of an instance that came twice, the first stays."""
+    found = pl.concat([pl.read_ipc(_part(dataset, part)) for part in range(parts)])
+    single = found.unique("instance", keep="first", maintain_order=True)
+    ordered = single.sort("subject_id", "time", "series", "number", "instance")
     with durable.replacing(dataset / "metadata" / FILE) as aside:
-        index.write_parquet(aside)
-    return index.height
+        ordered.write_parquet(aside)
+    for part in range(parts):
+        _part(dataset, part).unlink()
+
+
+def _part(dataset: Path, part: int) -> Path:
+    return dataset.with_name("images") / f"{part:06d}.arrow"
 
 
 def _events(dataset: Path) -> set[tuple[int, Any]]:
@@ -94,8 +94,8 @@ def _events(dataset: Path) -> set[tuple[int, Any]]:
 
 def _one(
     item: folder.Item, dataset: Path, key: bytes, patients: Mapping[str, str], dates: str, known: set[tuple[int, Any]]
-) -> tuple[str, dict[str, Any]] | None:
-    """Write one image's array and return (instance UID, row of the index), or None."""
+) -> dict[str, Any] | None:
+    """Write one image's array and return its row of the index, or None."""
     from lifechart.data.sources.dicom import series_time
 
     content = item.content()
@@ -117,7 +117,7 @@ def _one(
         return None
     made = cleaned.dataset
     row = _describe(made) | {"subject_id": who.id, "time": time, "blanked": cleaned.blanked.lettering}
-    return str(made.SOPInstanceUID), row | {"image": _write(dataset, cleaned.pixels.frames_FHWS)}
+    return row | {"image": _write(dataset, cleaned.pixels.frames_FHWS)}
 
 
 def _describe(made: pydicom.Dataset) -> dict[str, Any]:
@@ -126,6 +126,7 @@ def _describe(made: pydicom.Dataset) -> dict[str, Any]:
     return {
         "modality": made.get("Modality"),
         "series": str(made.SeriesInstanceUID),
+        "instance": str(made.SOPInstanceUID),
         "number": None if number is None else int(number),
         "frames": int(made.get("NumberOfFrames") or 1),
         "rows": int(made.Rows),

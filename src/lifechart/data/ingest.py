@@ -124,7 +124,8 @@ def ingest(
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
         if isinstance(reader, Attaching):
-            reader.attach(path, option, plan.dataset, key, dates)
+            run("Attaching", reader.attach, ((u, number, plan.dataset, key, dates) for number, u in enumerate(units)))
+            reader.gather(plan.dataset, len(units))
         account = _finish(plan, units, files, notes, rules)
         stated = {
             "source": reader.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from datetime import datetime
 from functools import partial
 from importlib.metadata import EntryPoint
@@ -19,7 +20,7 @@ from lifechart.core import plugs
 from lifechart.core.errors import IntegrityError
 from lifechart.data import images, shards
 from lifechart.data.deidentify.dicom.subject import subject
-from lifechart.data.sources import Attaching, Source, find_source
+from lifechart.data.sources import Attaching, Source, dicom, find_source
 from lifechart.data.sources.dicom import source
 from lifechart.data.vault import encryption, sealed
 from tests.data.samples import KEY, Log, take
@@ -62,6 +63,9 @@ def test_it_keeps_the_contract_and_is_detected(study: Path) -> None:
     assert isinstance(source, Attaching)
     assert find_source(study).name == "dicom"
     assert not source.detects(study / "readme.txt")
+    with zipfile.ZipFile(study.parent / "images.zip", "w") as archive:
+        archive.write(study / "11", "11")
+    assert source.detects(study.parent / "images.zip")
 
 
 def test_a_series_gives_its_events_once(study: Path, tmp_path: Path) -> None:
@@ -104,6 +108,19 @@ def test_pixels_stand_beside_the_data_set_and_its_digest_covers_them(study: Path
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(IntegrityError, match="its bytes are not"):
         images.verify(out)
+
+
+def test_however_many_units_and_processes_the_bytes_are_the_same(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (study / "z_again").write_bytes((study / "11").read_bytes())
+    one, _ = take(study, tmp_path / "one", dates="shift", as_of=datetime(2021, 1, 1))
+    monkeypatch.setattr(dicom, "UNIT_BYTES", 20_000)
+    assert len(source.units(study, "")) > 3
+    two, _ = take(study, tmp_path / "two", dates="shift", as_of=datetime(2021, 1, 1), workers=2)
+    assert one.resources["Image"]["duplicate"] == two.resources["Image"]["duplicate"] == 1
+    assert one.dataset_digest == two.dataset_digest
+    assert images.verify(tmp_path / "two") == 3
 
 
 def test_the_images_of_an_encrypted_data_set_are_read_with_its_key(

@@ -178,11 +178,15 @@ class Source(Protocol):
 class Attaching(Protocol):
     """What a source may do besides: put files beside a data set whose events are written (images, say)."""
 
-    def attach(self, path: Path, option: str, dataset: Path, key: bytes, dates: str) -> None:
-        """Write into `dataset`, which has its shards already; what it puts under metadata/ is hashed with the rest.
+    def attach(self, unit: Unit, number: int, dataset: Path, key: bytes, dates: str) -> None:
+        """Write what belongs to the unit of that number into `dataset`, which has its shards already.
 
-        `key`, `dates`: as `data.ingest` was given them.
+        `key`, `dates`: as `data.ingest` was given them. Called for every unit, in any order and on any process; after a
+        kill, again.
         """
+
+    def gather(self, dataset: Path, num_units: int) -> None:
+        """Bring together what the units left. What is put under metadata/ is hashed with the rest."""
 
 
 def sources() -> dict[str, Source]:

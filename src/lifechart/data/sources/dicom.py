@@ -2,13 +2,15 @@
 
 Every instance gives its series' events (modality, procedure and body part where they are coded, acquisition facts) and
 the patient's sex and birth; equal ones of a series stand once in the data set. `attach` then puts the pixels, cleaned
-by `deidentify.dicom`, beside the data set: see `data.images`. What de-identification would hold back gives no events.
+by `deidentify.dicom`, beside the data set: see `data.images`. What is no image (a structured report, a document)
+gives no events.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+import zipfile
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
@@ -38,8 +40,8 @@ from lifechart.data.sources import (
 )
 
 TYPE = "Image"
-UNIT_BYTES = 1 << 30
-"""Files of a unit: their headers alone are read."""
+UNIT_BYTES = 64 << 20
+"""Files of a unit, together: what one process cleans the pixels of in one go."""
 _MAGIC = 128
 _SEXES = {"M": "male", "F": "female", "O": "other"}
 _SYSTEMS = {"SCT": "SNOMED", "LN": "LOINC", "DCM": "DCM", "I10": "ICD10CM"}
@@ -63,7 +65,7 @@ class Dicom:
         return [path] if path.is_file() else sorted(child for child in path.rglob("*") if child.is_file())
 
     def units(self, path: Path, option: str = "") -> list[Unit]:
-        """Divide the files into units of about a gigabyte of files."""
+        """Divide the files into units of about 64 MB of files."""
         units: list[Unit] = []
         spans: list[Span] = []
         size = 0
@@ -95,19 +97,34 @@ class Dicom:
         batch.rows = pl.DataFrame(rows, schema=ROWS, orient="row")
         yield batch
 
-    def attach(self, path: Path, option: str, dataset: Path, key: bytes, dates: str) -> None:
-        """Put the cleaned pixels of the images whose events stand in `dataset` beside it (data.images)."""
+    def attach(self, unit: Unit, number: int, dataset: Path, key: bytes, dates: str) -> None:
+        """Put the cleaned pixels of the unit's images whose events stand in `dataset` beside it (data.images)."""
         from lifechart.data import images
 
-        patients = folder.read_patients(Path(option)) if option else {}
-        images.attach(folder.items(path), dataset, key=key, patients=patients, dates=dates)
+        patients = folder.read_patients(Path(unit.option)) if unit.option else {}
+        items = (item for span in unit.spans for item in folder.items(Path(span.path)))
+        images.attach(items, dataset, number, key=key, patients=patients, dates=dates)
+
+    def gather(self, dataset: Path, num_units: int) -> None:
+        """Make one index of the units' images."""
+        from lifechart.data import images
+
+        images.gather(dataset, num_units)
 
 
 def _is_dicom(file: Path) -> bool:
+    """Return whether a file, or the first member of a zip, opens like DICOM."""
     try:
         with open(file, "rb") as stream:
-            return stream.read(_MAGIC + 4)[_MAGIC:] == b"DICM"
-    except OSError:
+            opening = stream.read(_MAGIC + 4)
+        if opening.startswith(b"PK"):
+            with zipfile.ZipFile(file) as archive:
+                first = next(info for info in archive.infolist() if not info.is_dir())
+                with archive.open(first) as member:
+                    opening = member.read(_MAGIC + 4)
+        return opening[_MAGIC:] == b"DICM"
+    except Exception:
+        # A broken zip can break in many ways; it is then no DICOM that can be detected.
         return False
 
 
