@@ -115,7 +115,7 @@ def test_however_many_units_and_processes_the_bytes_are_the_same(
 ) -> None:
     (study / "z_again").write_bytes((study / "11").read_bytes())
     one, _ = take(study, tmp_path / "one", dates="shift", as_of=datetime(2021, 1, 1))
-    monkeypatch.setattr(dicom, "UNIT_BYTES", 20_000)
+    monkeypatch.setattr(dicom, "UNIT_BYTES", 5_000)
     assert len(source.units(study, "")) > 3
     two, _ = take(study, tmp_path / "two", dates="shift", as_of=datetime(2021, 1, 1), workers=2)
     assert one.resources["Image"]["duplicate"] == two.resources["Image"]["duplicate"] == 1
