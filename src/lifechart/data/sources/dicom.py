@@ -199,7 +199,7 @@ def series_time(header: Dataset) -> datetime | None:
 
 
 def _codes(header: Dataset) -> Iterator[tuple[str, str | None]]:
-    modality = values.terms(header.get("Modality"), frozenset())
+    modality = values.terms(header.get("Modality"))
     yield (f"DCM//{modality[0]}", None) if modality else (f"{UNLISTED}//*", None)
     for item in header.get("ProcedureCodeSequence") or []:
         known = values.coded(_text(item, "CodingSchemeDesignator"), _text(item, "CodeValue"))
@@ -210,7 +210,7 @@ def _codes(header: Dataset) -> Iterator[tuple[str, str | None]]:
         known = values.coded(_text(item, "CodingSchemeDesignator"), _text(item, "CodeValue"))
         if known is not None and known[0] in _SYSTEMS:
             yield f"BODY_PART//{_SYSTEMS[known[0]]}//{known[1]}", known[2]
-    part = values.terms(header.get("BodyPartExamined"), frozenset())
+    part = values.terms(header.get("BodyPartExamined"))
     if part:
         yield f"BODY_PART//{part[0].strip()}", part[0].strip().capitalize()
 

@@ -158,3 +158,34 @@ def test_nine_lines_of_ten_are_found_and_anatomy_stays() -> None:
     for name in ("CT slice", "MR slice", "projection of a body", "black page", "white page"):
         assert lettering.find(grounds[name]).mean() < 0.01
         assert not lettering.find(grounds[name], sure=True).any()
+
+
+RAMP = np.tile(np.arange(64), (64, 1))
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "samples", "header"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.2", (RAMP * 3 - 90).astype("<i2"), {"PixelRepresentation": 1, "BitsStored": 16}),
+        ("1.2.840.10008.5.1.4.1.1.1", (RAMP * 4).astype("u1"), {"PhotometricInterpretation": "MONOCHROME1"}),
+        ("1.2.840.10008.5.1.4.1.1.481.2", (RAMP * 10**6).astype("<u4"), {}),
+        ("1.2.840.10008.5.1.4.1.1.7", np.stack([RAMP * 4, RAMP.T * 4, RAMP], -1).astype("u1"), {}),
+    ],
+)
+def test_samples_of_every_kind_come_out_the_same(
+    sop_class: str, samples: np.ndarray, header: dict[str, object]
+) -> None:
+    source = plants.image()
+    source.SOPClassUID = source.file_meta.MediaStorageSOPClassUID = sop_class
+    source.BitsAllocated = source.BitsStored = samples.dtype.itemsize * 8
+    if samples.ndim == 3:
+        source.SamplesPerPixel, source.PlanarConfiguration, source.PhotometricInterpretation = 3, 0, "RGB"
+    for keyword, value in header.items():
+        setattr(source, keyword, value)
+    source.HighBit = source.BitsStored - 1
+    source.PixelData = samples.tobytes()
+    found = clean(source)
+    assert found.dataset is not None, found.reason
+    written = pydicom.dcmread(BytesIO(instance.to_bytes(found.dataset)))
+    assert np.array_equal(written.pixel_array, samples)
+    assert written.PhotometricInterpretation == source.PhotometricInterpretation

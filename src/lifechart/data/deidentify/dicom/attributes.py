@@ -133,7 +133,7 @@ class Walk:
         if rule in ("number", "large"):
             return vr, values.number(vr, element.value, large=rule == "large")
         if rule == "term":
-            return vr, values.terms(element.value, self._names)
+            return vr, values.terms(element.value)
         if rule == "text":
             text = values.words(element.value, self._names)
             return vr, text if text is None or vr != "SH" else text[:16]
