@@ -43,7 +43,7 @@ def main(quick: bool) -> dict[str, int]:
         try:
             importlib.import_module(name)
         except ImportError:
-            console.print(f"{name}: not installed, skipped (pip install "lifechart\\[peers]")")
+            console.print(f"{name}: not installed, skipped (it is in the extra `peers`)")
             continue
         try:
             with tempfile.TemporaryDirectory() as folder, instance.quiet():
