@@ -45,9 +45,9 @@ INDEX: dict[str, Any] = {
     "intercept": pl.Float64,
     "blanked": pl.Float64,
 }
-"""Columns of metadata/images.parquet. `time` is that of the series' events; `series` and `instance` keyed UIDs; `number` the
-instance's place in its series; `image` the array's hash; spacing in mm; slope and intercept turn samples into the
-modality's own unit; `blanked` the share of the area in which lettering was blanked."""
+"""Columns of metadata/images.parquet. `time` is that of the series' events; `series` and `instance` are keyed UIDs;
+`number` is the instance's place in its series; `image` the array's hash; spacing is in mm; slope and intercept turn
+samples into the modality's own unit; `blanked` is the share of the area in which lettering was blanked."""
 
 FILE = "images.parquet"
 
