@@ -35,7 +35,7 @@ from lifechart.data.deidentify import structured
 from lifechart.data.engines import open_engine
 from lifechart.data.publish import publish_bucket
 from lifechart.data.settle import settle_bucket
-from lifechart.data.sources import Unit, find_source
+from lifechart.data.sources import Attaching, Unit, find_source
 from lifechart.data.spill import Plan, Spill, spill
 from lifechart.data.tally import Rules
 from lifechart.data.vault import encryption
@@ -128,6 +128,9 @@ def ingest(
         run("Ordering", settle_bucket, ((plan, bucket, len(units), units[0].anchor, end) for bucket in buckets))
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
+        if isinstance(reader, Attaching):
+            run("Attaching", reader.attach, ((u, number, plan.dataset, key, dates) for number, u in enumerate(units)))
+            reader.gather(plan.dataset, len(units))
         account = _finish(plan, units, files, notes, rules)
         stated = {
             "source": reader.name,

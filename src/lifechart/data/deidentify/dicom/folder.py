@@ -33,7 +33,7 @@ from lifechart.ledger.statement import Statement, Subject
 REPORT = "report.json"
 DUPLICATE = "duplicate"
 """The outcome of an instance that another file already gave: the first in order stays."""
-MAX_MEMBER = 4 << 30
+MAX_MEMBER = 2 << 30
 """A zip's member that unpacks to more is held back unread."""
 _AHEAD = 64
 
@@ -85,7 +85,10 @@ def read_patients(file: Path) -> dict[str, str]:
     """Read a CSV with the columns patient_id (as images have it) and record_id (as the rest of the record has it)."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
-            return {row["patient_id"]: row["record_id"] for row in csv.DictReader(stream)}
+            table = csv.DictReader(stream)
+            if not {"patient_id", "record_id"} <= set(table.fieldnames or ()):
+                raise KeyError
+            return {row["patient_id"]: row["record_id"] for row in table}
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise InputError("--patients", file.name, "a CSV with the columns patient_id and record_id") from error
 
