@@ -56,7 +56,7 @@ def ingest(
             as_of=as_of,
         )
     print_rows(found.table())
-    if found.values:
+    if found.values or found.codes_unsound:
         print_rows(found.values_table())
     print(f"{found.events:,} events of {found.subjects:,} patients in {out}")
 

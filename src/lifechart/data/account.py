@@ -31,6 +31,8 @@ class Account:
     """Reason -> single events left out, or values held back, of resources whether kept or not."""
     values: dict[str, int] = field(default_factory=dict)
     """What became of values: converted, unit respelled, not convertible, no unit, implausible (units.Converted)."""
+    codes_unsound: dict[str, int] = field(default_factory=dict)
+    """"System: problem" -> codes that are not as their system writes them (codes.forms). They are kept as written."""
     codes_backed_off: int = 0
     codes_withheld: int = 0
     bytes: int = 0
@@ -57,8 +59,9 @@ class Account:
         return [("resource type", *shown, "all"), *rows, total]
 
     def values_table(self) -> list[tuple[str, ...]]:
-        """Return a header and rows for a terminal: what became of values and their units."""
-        return [("values", "events"), *((name, str(number)) for name, number in self.values.items())]
+        """Return a header and rows for a terminal: what became of values and units, and codes that are unsound."""
+        unsound = [(f"codes of {name}", str(number)) for name, number in self.codes_unsound.items()]
+        return [("values and codes", ""), *((name, str(number)) for name, number in self.values.items()), *unsound]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for account.json and the ledger."""

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import lifechart
+from lifechart.codes import forms, terminology
 from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.data import publish, shards, tally
@@ -85,6 +86,7 @@ def ingest(
         raise InputError("PATH", str(path), "at least one file with something in it")
     size = sum(unit.size for unit in units)
     parameters = {"source": reader.name, "option": option, "dates": dates, "min_patients": min_patients, "as_of": as_of}
+    parameters["terminologies"] = terminology.digest()
     plan = _plan(out, path, files, size, parameters, key)
     with _Runner(_processes(workers, size), progress) as run:
         run("Hashing", _hash_files, [(files, plan.work / "inputs.json")])
@@ -204,6 +206,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
         subjects=splits.height,
         dropped=dict(sorted((+dropped).items())),
         values=dict(sorted((+values).items())),
+        codes_unsound=forms.unsound(codes.get_column("code")),
         codes_backed_off=backed_off[False],
         codes_withheld=backed_off[True],
         bytes=sum(file.stat().st_size for file in files),
