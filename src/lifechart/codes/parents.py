@@ -16,6 +16,8 @@ from lifechart.codes.systems import URIS
 ANY = "*"
 """`SYSTEM//*` stands for any code of a system: the last parent of all."""
 
+_STEPPED = ("VARIANT",)
+"""Systems whose codes say what they belong to part by part: `VARIANT//GENE//consequence//zygosity`."""
 _ATC_LENGTHS = (5, 4, 3, 1)
 _HELD = 262_144
 
@@ -27,6 +29,8 @@ def parent(code: str) -> str | None:
     ('ICD10CM//E11.6', 'ICD10CM//E08-E13', 'ICD10CM//E00-E89')
     >>> parent("LOINC//72166-2//SNOMED//266919005")
     'LOINC//72166-2'
+    >>> parent("VARIANT//BRCA1//frameshift_variant//heterozygous")
+    'VARIANT//BRCA1//frameshift_variant'
     >>> parent("SNOMED//44054006")
     'SNOMED//*'
     """
@@ -93,6 +97,8 @@ def _asked(code: str, own: terminology.Terminology | None) -> terminology.Known:
         return terminology.Known(None, None, (), "the top")
     any_ = f"{system}//{ANY}"
     question, mark, _ = local.partition("//")
+    if mark and system in _STEPPED:
+        return terminology.Known(None, None, (f"{system}//{local.rpartition('//')[0]}",), "the code's own form")
     if mark and system in URIS:
         return terminology.Known(None, None, (f"{system}//{question}",), "the question it answers")
     if mark and question in URIS:  # what became of a code: ABATED//, STOPPED//, FAMILY//, ALLERGY//

@@ -50,10 +50,14 @@ KINDS = (
     "family_history",
     "care_plan",
     "device",
+    "genomic",
     "death",
     "record",
 )
 """What sort of chart item an event came from. Outcomes are found among `condition`, `encounter` and `death`."""
+
+UNDATED = ("demographic", "genomic")
+"""Kinds whose events need no date: they hold for the whole life."""
 
 
 def limit_of(beside: str | None) -> str:

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow.ipc as ipc
 
 from lifechart.core import durable
-from lifechart.core.timeline import BIRTH, RECORD_END
+from lifechart.core.timeline import BIRTH, RECORD_END, UNDATED
 from lifechart.data import tally, units
 from lifechart.data.deidentify import dates
 from lifechart.data.sources import AFTER_END, DUPLICATE, HELD_BACK, LINKED, OLDER_VERSION, order
@@ -177,7 +177,7 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
     """Return why a row does not stay, or null. Reads the columns `cut` and `birth`."""
     proofs = rows if not anchor else rows.filter(pl.col("type") == anchor)
     present = pl.col("subject_id").is_in(proofs.get_column("subject_id").unique().to_list())
-    undated = pl.col("time").is_null() & (pl.col("kind") != "demographic")
+    undated = pl.col("time").is_null() & ~pl.col("kind").is_in(UNDATED)
     return (
         pl.when(~present)
         .then(pl.lit("patient absent"))

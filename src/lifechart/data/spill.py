@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from lifechart.core import durable
+from lifechart.data.consent.admission import EVERYBODY, Admission, admit
 from lifechart.data.deidentify import dates, structured
 from lifechart.data.sources import Batch, Fault, Source, Unit, results
 
@@ -36,6 +37,10 @@ SPILLED: dict[str, Any] = {
     "unit": pl.String,
     "text_value": pl.String,
     "link": pl.UInt64,
+    "comparator": pl.String,
+    "low": pl.Float32,
+    "high": pl.Float32,
+    "flag": pl.String,
 }
 """Columns of a spilled row: as `sources.ROWS`, with keyed subject ids, shifted times, hashed resource ids and links."""
 
@@ -54,6 +59,8 @@ class Plan:
     min_patients: int
     started: datetime
     """When this run began: nothing later can have been observed."""
+    admission: Admission = EVERYBODY
+    """Who may be in the data set."""
 
     def spill_file(self, unit: int) -> Path:
         """Rows of one unit."""
@@ -127,7 +134,8 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
     frames: list[pl.DataFrame] = []
     people: list[pl.DataFrame] = []
     known = Spill(Counter(), Counter(), [], {}, [], 0, "", 0)
-    for batch in source.read(unit):
+    for found in source.read(unit):
+        batch = admit(found, plan.admission, plan.key)
         read, held_back = results.read(batch.rows, words=False)
         rows, subjects = _protect(read, plan)
         known.texts_held_back += held_back

@@ -22,6 +22,7 @@ MAX_DOCUMENT = 512 << 20
 """A document must fit in memory whole; a larger one is quarantined unread (Bulk NDJSON has no such bound)."""
 _CHUNK = 4 << 20
 _SNIFF = 1 << 16
+_PACKED = (".gz", ".bgz")
 
 Lines = list[bytes | None]
 """Lines of a file without their ends; None: longer than MAX_LINE."""
@@ -107,7 +108,7 @@ def read_lines(span: Span) -> Iterator[Lines]:
 def _blocks(stream: BufferedReader | gzip.GzipFile, budget: int) -> Iterator[Lines]:
     early = False
     while budget:
-        block, early = _fill(stream, _CHUNK if budget < 0 else min(_CHUNK, budget))
+        block, early = fill(stream, _CHUNK if budget < 0 else min(_CHUNK, budget))
         if not block:
             break
         budget = budget if budget < 0 else budget - len(block)
@@ -133,7 +134,7 @@ def _blocks(stream: BufferedReader | gzip.GzipFile, budget: int) -> Iterator[Lin
         raise EndsEarly
 
 
-def _fill(stream: BufferedReader | gzip.GzipFile, want: int) -> tuple[bytes, bool]:
+def fill(stream: BufferedReader | gzip.GzipFile, want: int) -> tuple[bytes, bool]:
     """Read up to `want` bytes; True with what there was when a gzip stream breaks off."""
     if isinstance(stream, BufferedReader):
         return stream.read(want), False
@@ -170,11 +171,11 @@ def read_document(path: Path) -> bytes | None:
 
 
 def _stem(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix == ".gz" else path
+    return path.with_suffix("") if path.suffix in _PACKED else path
 
 
 def _open(path: Path) -> BufferedReader | gzip.GzipFile:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+    return gzip.open(path, "rb") if path.suffix in _PACKED else open(path, "rb")
 
 
 def opening(path: Path) -> bytes:

@@ -215,4 +215,5 @@ def frame_of(rows: Rows) -> pl.DataFrame:
         frame = frame.join(versions, on="position", how="left", maintain_order="left")
     else:
         frame = frame.with_columns(updated=pl.lit(None, pl.String), revision=pl.lit(None, pl.Int64))
-    return frame.select(list(ROWS))
+    absent = [pl.lit(None, dtype).alias(name) for name, dtype in ROWS.items() if name not in frame.columns]
+    return frame.with_columns(absent).select(list(ROWS))
