@@ -215,6 +215,39 @@ def test_a_chart_in_si_and_one_in_us_units_are_one_timeline_and_so_is_training(t
         assert a == b or a == pytest.approx(b, rel=1e-5)
 
 
+def test_what_a_record_says_of_a_value_reaches_both_alike(tmp_path: Path) -> None:
+    def said(id_: str, quantity: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return resource("Observation", id_, code=concept("2823-3", LOINC), valueQuantity=quantity, **more)
+
+    potassium = {"value": 7.2, "unit": "mmol/L"}
+    normal = {"low": {"value": 3.5, "unit": "mmol/L"}, "high": {"value": 5.1, "unit": "mmol/L"}}
+    words = {
+        key: value
+        for key, value in resource("Observation", "e", code=concept("2823-3", LOINC)).items()
+        if key != "valueQuantity"
+    }
+    resources = [
+        patient(),
+        said("a", potassium, referenceRange=[normal]),
+        said("b", potassium | {"value": 0.7, "comparator": "<"}, referenceRange=[normal]),
+        said("c", potassium | {"value": 4}, interpretation=[{"coding": [{"code": "LL"}]}]),
+        said("d", potassium | {"value": 72}),
+        words | {"valueString": "> 8.0 mmol/L"},
+    ]
+    write(tmp_path / "in" / "all.ndjson", *resources)
+    _, ingested = take(tmp_path / "in", tmp_path / "out", dates="shift", as_of=datetime(2025, 1, 1))
+    columns = ["numeric_value", "unit", "text_value"]
+    trained, live = (one.filter(pl.col("kind") == "laboratory") for one in (ingested, read_chart(resources).events))
+    assert live.select(columns).rows() == trained.select(columns).rows()
+    assert dict(zip(live["text_value"], live["numeric_value"].round(1), strict=True)) == {
+        "H": pytest.approx(7.2),
+        "< L": pytest.approx(0.7),
+        "LL": 4.0,
+        "implausible": 72.0,
+        ">": 8.0,
+    }
+
+
 def test_the_account_and_the_table_of_conversions(tmp_path: Path) -> None:
     odd = resource("Observation", "odd", code=concept("2345-6", LOINC), valueQuantity={"value": 1, "unit": "mg/dL"})
     wild = resource("Observation", "w", code=concept("2345-7", LOINC), valueQuantity={"value": 99999, "unit": "mg/dL"})
