@@ -24,6 +24,7 @@ FAMILIES = (
     "releases",
     "governance",
     "trials",
+    "documents",
     "serving",
     "ledgers",
     "tracing",
