@@ -38,7 +38,7 @@ def _identity(dossier: Dossier) -> list[Said]:
 
 
 def _developer(dossier: Dossier) -> list[Said]:
-    text = f"Trained by and at {dossier.institution}, which owns it."
+    text = f"Trained at {dossier.institution}, whose ledger states its training."
     return [Said(text, (entry_source("training", dossier.trained),))]
 
 
@@ -51,11 +51,17 @@ def _version(dossier: Dossier) -> list[Said]:
 
 
 def _stage(dossier: Dossier) -> list[Said]:
+    return [
+        Said(f"Phase {dossier.state.phase.value}. {each.text}", each.sources) for each in _where_it_is_used(dossier)
+    ]
+
+
+def _where_it_is_used(dossier: Dossier) -> list[Said]:
     state = dossier.state
-    last = [change for change in state.changes if change.kind in ("release", "phase", "switch")][-1]
+    last = state.changes[-1]
     source = entry_source(last.kind, dossier.log.read([last.index])[0])
-    switched = "" if state.on else " It is switched off."
-    return [Said(f"Phase {state.phase.value}. {_PHASES[state.phase]}{switched}", (source,))]
+    switched = "" if state.on else " It is switched off at the moment."
+    return [Said(f"{_PHASES[state.phase]}{switched}", (source,))]
 
 
 def _training(dossier: Dossier) -> list[Said]:
@@ -69,9 +75,10 @@ def _training(dossier: Dossier) -> list[Said]:
 
 
 def _architecture(dossier: Dossier) -> list[Said]:
-    if "parameters" not in dossier.trained.statement.predicate:
+    said = dossier.trained.statement.predicate
+    if said.get("parameters") is None or said.get("code_version") is None:
         return []
-    text = "A transformer over one patient's timeline, with a head of time to first event, trained from scratch."
+    text = f"The network of Lifechart {said['code_version']}, size {said['size']}, {said['parameters']:,} parameters."
     return [Said(text, (entry_source("training", dossier.trained),))]
 
 
@@ -112,15 +119,12 @@ def _privacy(dossier: Dossier) -> list[Said]:
 def _gate(dossier: Dossier) -> list[Said]:
     limits = dict.fromkeys((check.criterion, check.limit) for check in dossier.manifest.checks)
     listed = "; ".join(f"{name} ({limit})" for name, limit in limits)
-    text = f"Held against criteria written down before, of which all that are asked of a shown pair were met: {listed}."
+    text = f"Held against the criteria of its gate; what may be shown met all that are asked of it: {listed}."
     return [Said(text, dossier.file("manifest", "criteria"))]
 
 
 def _integrity(dossier: Dossier) -> list[Said]:
-    text = (
-        f"{len(dossier.manifest.files)} files, each under a signed SHA-256 that is checked when it is loaded; every "
-        "answer is a signed statement in an append-only log before it is shown."
-    )
+    text = f"{len(dossier.manifest.files)} files, each under its SHA-256 in a signed manifest, verified for this page."
     return [Said(text, dossier.file("manifest"))]
 
 
@@ -156,6 +160,7 @@ FACTS: Mapping[str, Fact] = {
     "release date": _released,
     "version": _version,
     "stage": _stage,
+    "where it is used": _where_it_is_used,
     "training": _training,
     "architecture": _architecture,
     "records": _records,

@@ -89,10 +89,11 @@ def trial_result(dossier: Dossier) -> list[Said]:
         return []
     said = dossier.trial.concluded.statement.predicate
     low, high = said["interval"]
+    effect = f"{said['estimate']:.3f} (95% {low:.3f} to {high:.3f})"
     text = (
-        f"Intention to treat, {design_of(dossier.trial).outcome}: difference "
-        f"{said['estimate']:.3f} (95% {low:.3f} to {high:.3f}), {said['num_intervention']:,} under the intervention and "
-        f"{said['num_control']:,} controls, {said['num_missing']:,} without an outcome. The plan says: {said['advice']}."
+        f"Intention to treat, {design_of(dossier.trial).outcome}: difference {effect}; "
+        f"{said['num_intervention']:,} under the intervention, {said['num_control']:,} controls, "
+        f"{said['num_missing']:,} without an outcome. The plan says: {said['advice']}."
     )
     return [Said(text, (entry_source("trial, concluded", dossier.trial.concluded),))]
 
@@ -126,7 +127,7 @@ def change_plan(dossier: Dossier) -> list[Said]:
     if dossier.plan is None or dossier.plan.protocol.envelope is None:
         return []
     allowed = "; ".join(dossier.plan.protocol.envelope.modifications)
-    text = f"Under a registered change plan: {allowed}. Anything outside it goes back to shadow."
+    text = f"Under a registered change plan: {allowed}."
     return [Said(text, dossier.file("change plan"))]
 
 
@@ -188,8 +189,8 @@ def concealment(dossier: Dossier) -> list[Said]:
     if dossier.trial is None or dossier.trial.course.opened is None:
         return []
     text = (
-        "The list follows from a secret that the trial committed to by hash before the first enrolment; an arm is told "
-        f"only after enrolment stands in the ledger. Commitment {dossier.trial.course.commitment[:16]}…"
+        "The list follows from a secret that the trial committed to by hash before the first enrolment: "
+        f"{dossier.trial.course.commitment}."
     )
     return [Said(text, (entry_source("trial, opened", dossier.trial.course.opened),))]
 

@@ -225,6 +225,11 @@ def weak_in_plain_words(dossier: Dossier) -> list[Said]:
     if worse:
         listed = "; ".join(group.words for group in worse)
         found.append(Said(f"It was right less often for these groups of people: {listed}.", dossier.file("report")))
+    elif examined := groups(dossier):
+        text = (
+            f"Of {len(examined)} groups of people looked at, none was found for whom it was clearly less often right."
+        )
+        found.append(Said(text, dossier.file("report")))
     withheld = {check.outcome for check in dossier.manifest.checks if check.outcome and check.scope != "whole"} - {
         outcome for outcome, _ in dossier.manifest.released
     }
