@@ -37,6 +37,7 @@ def ingest(
     mapping: Annotated[Path | None, typer.Option(help="For tables: the YAML that maps columns to events.")] = None,
     dates: Annotated[str, typer.Option(help="shift (by a keyed offset a patient) or year (years only).")] = "shift",
     as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,
+    notes: Annotated[str, typer.Option(help="Of notes' text: hold, deidentify (tags) or surrogates.")] = "hold",
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
 ) -> None:
     """Read records, de-identify them, and write a data set."""
@@ -56,6 +57,7 @@ def ingest(
             workers=workers,
             dates=dates,
             as_of=as_of,
+            notes=notes,
         )
     print_rows(found.table())
     print(f"{found.events:,} events of {found.subjects:,} patients in {out}")

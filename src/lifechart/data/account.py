@@ -29,6 +29,8 @@ class Account:
     subjects: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason -> single events left out, or values held back, of resources whether kept or not."""
+    identifiers_removed: dict[str, int] = field(default_factory=dict)
+    """Class -> identifiers taken out of the prose of notes and reports."""
     codes_backed_off: int = 0
     codes_withheld: int = 0
     bytes: int = 0

@@ -14,6 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import lifechart
 from lifechart.core import durable
 from lifechart.core.errors import InputError
+from lifechart.data import notes as note_modes
 from lifechart.data import publish, shards, tally
 from lifechart.data.account import Account, balance, of_pairs, quarantine_lines, resource_counts
 from lifechart.data.deidentify import dates as date_modes
@@ -64,6 +66,7 @@ def ingest(
     dates: str = "shift",
     as_of: datetime | None = None,
     min_patients: int = structured.MIN_PATIENTS,
+    notes: str = "hold",
     progress: bool | None = None,
 ) -> Account:
     """Make the data set `out` from the records at `path`; return what became of every resource.
@@ -71,33 +74,39 @@ def ingest(
     `key`: `structured.load_key(settings)`. `source`, `option`: the plug's name, and what it wants to be told (for
     `tables`, the mapping's path); by default whichever source detects its format. `dates`: `shift` or `year`
     (deidentify.dates). `as_of`: when observation ended; by default what the export says, else its newest date.
-    `workers`: processes; by default one a core. `progress`: show bars on stderr; by default if that is a terminal.
+    `notes`: what becomes of the prose of notes and reports (data.notes.MODES). `workers`: processes; by default one a core. `progress`: show bars on stderr; by default if that is a terminal.
     Raises InputError for arguments that cannot be used; a bad record never raises.
     """
     if dates not in date_modes.MODES:
         raise InputError("--dates", dates, f"one of {date_modes.MODES}")
     if min_patients < 1:
         raise InputError("--min-patients", min_patients, "a whole number from 1")
+    if notes not in note_modes.MODES:
+        raise InputError("--notes", notes, f"one of {note_modes.MODES}")
+    if notes == "surrogates" and dates != "shift":
+        raise InputError("--notes", notes, "--dates shift, by which the dates in surrogates move")
     if out.exists():
         raise InputError("--out", str(out), "a folder that does not exist yet")
     reader = find_source(path, source)
     units, files = reader.units(path, option), reader.files(path, option)
     if not units:
         raise InputError("PATH", str(path), "at least one file with something in it")
+    units = [replace(unit, texts=notes != "hold") for unit in units]
     size = sum(unit.size for unit in units)
     parameters = {"source": reader.name, "option": option, "dates": dates, "min_patients": min_patients, "as_of": as_of}
+    parameters |= {"notes": notes}
     plan = _plan(out, path, files, size, parameters, key)
     with _Runner(_processes(workers, size), progress) as run:
         run("Hashing", _hash_files, [(files, plan.work / "inputs.json")])
         run("Reading", spill, ((reader, unit, number, plan) for number, unit in enumerate(units)))
-        notes = [Spill.load(plan.spill_file(number).with_suffix(".json")) for number in range(len(units))]
-        end = as_of or _end(reader.record_end(path, option), notes)
-        _gather(plan, notes)
+        spilled = [Spill.load(plan.spill_file(number).with_suffix(".json")) for number in range(len(units))]
+        end = as_of or _end(reader.record_end(path, option), spilled)
+        _gather(plan, spilled)
         buckets = range(plan.buckets)
         run("Ordering", settle_bucket, ((plan, bucket, len(units), units[0].anchor, end) for bucket in buckets))
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
-    account = _finish(plan, units, files, notes, rules)
+    account = _finish(plan, units, files, spilled, rules)
     stated = {
         "source": reader.name,
         "transaction_time": reader.record_end(path, option) or "",
@@ -119,7 +128,8 @@ def _plan(out: Path, path: Path, files: list[Path], size: int, parameters: dict[
     work = out.with_name(f".{out.name}.ingest")
     started = _begin(work, path, files, parameters, key)
     buckets = 1 + size // _BUCKET_BYTES
-    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started)
+    given = parameters["notes"], str(path), parameters["option"]
+    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started, *given)
 
 
 def _begin(work: Path, path: Path, files: list[Path], parameters: dict[str, Any], key: bytes) -> datetime:
@@ -203,6 +213,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
         events=int(codes.get_column("num_events").sum()),
         subjects=splits.height,
         dropped=dict(sorted((+dropped).items())),
+        identifiers_removed=dict(sorted(sum((note.removed for note in notes), Counter()).items())),
         codes_backed_off=backed_off[False],
         codes_withheld=backed_off[True],
         bytes=sum(file.stat().st_size for file in files),

@@ -7,7 +7,7 @@ A unit's files are whole or absent, so a killed run takes up where it stopped. R
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from lifechart.core import durable
+from lifechart.data import notes
 from lifechart.data.deidentify import dates, structured
-from lifechart.data.sources import Batch, Fault, Source, Unit, results
+from lifechart.data.sources import Batch, Fault, Source, Unit
 
 SPILLED: dict[str, Any] = {
     "subject_id": pl.Int64,
@@ -58,6 +59,11 @@ class Plan:
     min_patients: int
     started: datetime
     """When this run began: nothing later can have been observed."""
+    notes: str = "hold"
+    """What becomes of prose (data.notes.MODES)."""
+    path: str = ""
+    option: str = ""
+    """Where the records lie, for what identifies patients."""
 
     def spill_file(self, unit: int) -> Path:
         """Rows of one unit."""
@@ -97,6 +103,8 @@ class Spill:
     """Newest time in it that is not after the run itself (ISO 8601, unshifted); empty if none."""
     texts_held_back: int
     """Results in words that the allow-list does not hold."""
+    removed: Counter[str] = field(default_factory=Counter)
+    """Class -> identifiers taken out of prose."""
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -104,6 +112,7 @@ class Spill:
             "counts": [[*key, n] for key, n in sorted(self.counts.items())],
             "withdrawn": [[*key, n] for key, n in sorted(self.withdrawn.items())],
             "linked": [[key, *pair] for key, pair in sorted(self.linked.items())],
+            "removed": dict(self.removed),
         }
         durable.write_bytes(path, orjson.dumps(content))
 
@@ -116,6 +125,7 @@ class Spill:
             | {
                 "counts": Counter({(type_, outcome): n for type_, outcome, n in content["counts"]}),
                 "withdrawn": Counter({(type_, status): n for type_, status, n in content["withdrawn"]}),
+                "removed": Counter(content["removed"]),
                 "linked": {key: (code, name) for key, code, name in content["linked"]},
                 "faults": [Fault(**fault) for fault in content["faults"]],
             }
@@ -132,7 +142,10 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
     people: list[pl.DataFrame] = []
     known = Spill(Counter(), Counter(), [], {}, [], 0, "", 0)
     for batch in source.read(unit):
-        rows, subjects = _protect(batch.rows, plan)
+        told = notes.identities(source, Path(plan.path), plan.option, batch.rows, plan.notes)
+        texts, removed = notes.texts(batch.rows, plan.notes, plan.key, told)
+        known.removed += removed
+        rows, subjects = _protect(batch.rows, texts, plan)
         known.texts_held_back += rows["text_value"].null_count() - batch.rows["text_value"].null_count()
         frames.append(rows)
         people.append(subjects)
@@ -155,7 +168,7 @@ def _add(known: Spill, batch: Batch, plan: Plan) -> None:
     known.last = max(known.last, last.isoformat() if last is not None else "")
 
 
-def _protect(rows: pl.DataFrame, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _protect(rows: pl.DataFrame, texts: pl.Series, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the rows without identities, and (subject_id, offset, curtailment) of the subjects in them."""
     patients = rows.get_column("patient").unique(maintain_order=True)
     keyed = pl.DataFrame(
@@ -174,7 +187,7 @@ def _protect(rows: pl.DataFrame, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame
         resource=_hashed(pl.col("type") + "/" + pl.col("resource")),
         link=_hashed(pl.col("link")),
         time=pl.col("time") + pl.col("offset"),
-        text_value=results.listed(pl.col("text_value")),
+        text_value=texts,
         code=structured.widen_zips(pl.col("code")),
     )
     return dated.select(list(SPILLED)), keyed.drop("patient")

@@ -86,7 +86,7 @@ KEPT, NOT_MAPPED, WITHDRAWN, QUARANTINED = "kept", "not mapped", "withdrawn", "q
 DUPLICATE, OLDER_VERSION, AFTER_END, HELD_BACK = "duplicate", "older version", "after the end", "held back"
 OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
 """What can become of a resource; every one read ends as exactly one of these. `withdrawn`: its own status says that it
-did not happen or was entered in error. `held back`: a note, whose text is not de-identified yet. `after the end`: dated
+did not happen or was entered in error. `held back`: a note, where notes' text is not asked for (`data.notes`). `after the end`: dated
 after the patient's observation ends."""
 
 ENTRY_BITS = 24
@@ -113,6 +113,8 @@ class Unit:
     """The resource type whose rows prove that a patient exists; empty: any row does."""
     option: str = ""
     """As given to `units`."""
+    texts: bool = False
+    """Whether the prose of notes and reports is wanted."""
 
 
 @dataclass(frozen=True, slots=True)

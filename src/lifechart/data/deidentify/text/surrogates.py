@@ -85,6 +85,8 @@ class Surrogates:
             return f"192.0.2.{self._draw(type_, value) % 256}"
         if type_ in ("age", "sex", "relative", "profession", "other", "country", "photo", "biometric"):
             return tag(type_)
+        if not _DIGIT.search(value):
+            return tag(type_)
         plain = "".join(_SIGN.findall(value)).lower()
         stream = iter(self._bytes(type_, plain, len(value)))
         made = _SIGN.sub(lambda match: _sign_like(match[0], next(stream)), value)

@@ -1,0 +1,76 @@
+"""Notes on their way into a data set: held back, or de-identified where they are read, so that no other text is stored.
+
+What a patient's own record says of them (names, numbers, addresses) is looked for in their notes, if the source can tell
+(`identifiers`); it stays in memory and goes with the batch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import polars as pl
+
+from lifechart.data.deidentify.text.known import Known, known
+from lifechart.data.deidentify.text.redact import Request, redact
+from lifechart.data.deidentify.text.surrogates import Surrogates
+from lifechart.data.sources import results
+
+MODES = ("hold", "deidentify", "surrogates")
+"""`hold`: no note enters a data set. `deidentify`: tags stand for what was taken out. `surrogates`: as it might read."""
+KINDS = ("note", "report")
+"""Kinds of events whose text is prose."""
+_TOGETHER = 64
+
+
+@runtime_checkable
+class Identifies(Protocol):
+    """A source that can say how a patient's own record identifies them."""
+
+    def identifiers(self, path: Path, option: str, patients: set[str]) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        """Return {patient: {type of text.spans: values}} of those asked for, so far as the record tells."""
+
+
+def texts(
+    rows: pl.DataFrame, mode: str, key: bytes, identities: Mapping[str, Known]
+) -> tuple[pl.Series, Counter[str]]:
+    """Return the texts of rows (columns sources.ROWS) as a data set may hold them, and how many spans were taken out.
+
+    Prose is held back or de-identified; any other text stays if it is a listed result (sources.results).
+    """
+    listed = rows.select(results.listed(pl.col("text_value"))).to_series()
+    prose = rows.get_column("kind").is_in(KINDS) & rows.get_column("text_value").is_not_null()
+    if mode == "hold" or not prose.any():
+        note = rows.get_column("kind") == "note"
+        return listed.set(note.fill_null(False), None), Counter()
+    where = prose.arg_true()
+    chosen = rows.select("patient", "text_value")[where]
+    removed: Counter[str] = Counter()
+    written: list[str] = []
+    people: dict[str, Surrogates] = {}
+    for batch in chosen.iter_slices(_TOGETHER):
+        requests = [
+            Request(
+                text,
+                known=identities.get(patient),
+                surrogates=people.setdefault(patient, Surrogates(key, patient)) if mode == "surrogates" else None,
+            )
+            for patient, text in batch.iter_rows()
+        ]
+        for result in redact(requests):
+            written.append(result.text)
+            removed.update(span.class_ for span in result.spans)
+    return listed.scatter(where, pl.Series(written, dtype=pl.String)), removed
+
+
+def identities(source: object, path: Path, option: str, rows: pl.DataFrame, mode: str) -> dict[str, Known]:
+    """Return what the source tells of the patients whose prose stands in rows."""
+    if mode == "hold" or not isinstance(source, Identifies):
+        return {}
+    prose = rows.filter(pl.col("kind").is_in(KINDS), pl.col("text_value").is_not_null())
+    patients = set(prose.get_column("patient").drop_nulls())
+    if not patients:
+        return {}
+    return {patient: known(told) for patient, told in source.identifiers(path, option, patients).items()}
