@@ -24,8 +24,26 @@ SURNAMES = 30_000
 """The most frequent of the US census' 88,799: the rest are mostly one-off spellings."""
 LARGE = 400_000
 SMALL_TOWNS = {"US", "ES", "GB", "CA", "MX", "AR", "CO", "CL", "PE", "VE", "IE", "AU", "PR", "EC", "GT", "CU", "UY"}
-FOREIGN = "da_DK de_DE fr_FR it_IT nl_NL no_NO pl_PL pt_BR pt_PT sv_SE fi_FI tr_TR en_IN en_GB en_NG cs_CZ hu_HU".split()
-SPANISH = "es_ES es_MX es_AR es_CL es_CO es_CA".split()
+FOREIGN = [
+    "da_DK",
+    "de_DE",
+    "fr_FR",
+    "it_IT",
+    "nl_NL",
+    "no_NO",
+    "pl_PL",
+    "pt_BR",
+    "pt_PT",
+    "sv_SE",
+    "fi_FI",
+    "tr_TR",
+    "en_IN",
+    "en_GB",
+    "en_NG",
+    "cs_CZ",
+    "hu_HU",
+]
+SPANISH = ["es_ES", "es_MX", "es_AR", "es_CL", "es_CO", "es_CA"]
 
 
 def main(root: Path) -> None:

@@ -13,8 +13,20 @@ from lifechart.cli.root import app
 from lifechart.core.errors import LifechartError
 
 FAMILIES = (
-    *("stages", "releases", "governance", "trials", "serving", "ledgers", "tracing", "witnessing", "snapshots"),
+    "stages",
+    "snapshots",
     "texts",
+    "images",
+    "privacy",
+    "consents",
+    "vaults",
+    "releases",
+    "governance",
+    "trials",
+    "serving",
+    "ledgers",
+    "tracing",
+    "witnessing",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 

@@ -39,27 +39,43 @@ def ingest(
     as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,
     notes: Annotated[str, typer.Option(help="Of notes' text: hold, deidentify (tags) or surrogates.")] = "hold",
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+    purpose: Annotated[
+        list[str] | None, typer.Option(help="What for, as in the consent register; by default training and evaluation.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="processes (this machine) or ray (a cluster).")] = "processes",
+    encrypt: Annotated[list[str] | None, typer.Option(help="Encrypt the data set for age1…; may be repeated.")] = None,
+    work: Annotated[Path | None, typer.Option(help="With --encrypt: where to work, such as a disk in memory.")] = None,
 ) -> None:
-    """Read records, de-identify them, and write a data set."""
+    """Read records, de-identify them, and write a data set of those who may be in it."""
     from lifechart.data import ingest as stage
+    from lifechart.data.consent import holdings
     from lifechart.data.deidentify import structured
     from lifechart.ledger.log import open_log
 
     settings = load_settings()
+    key = structured.load_key(settings)
     with closing(open_log(settings)) as log:
         found = stage.ingest(
             path,
             out,
-            key=structured.load_key(settings),
+            key=key,
             log=log,
+            admission=holdings.admission_for(settings, log, key, path, purpose),
+            evidence=holdings.evidence_folder(settings),
             source=source,
             option=str(mapping or ""),
             workers=workers,
             dates=dates,
             as_of=as_of,
             notes=notes,
+            engine=engine,
+            address=settings.ray_address,
+            encrypt_to=encrypt or (),
+            work=work,
         )
     print_rows(found.table())
+    if found.values:
+        print_rows(found.values_table())
     print(f"{found.events:,} events of {found.subjects:,} patients in {out}")
 
 

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated
 
-import orjson
 import typer
 
 from lifechart.cli.root import Out, Seed, app
@@ -23,7 +22,9 @@ def deidentify_text(
     path: Annotated[Path | None, typer.Argument(help="Lines of JSON; by default standard input.")] = None,
     policy: Annotated[str | None, typer.Option(help="hipaa or broad; by default each language's own.")] = None,
     language: Annotated[str | None, typer.Option(help="Of lines that do not say; by default it is detected.")] = None,
-    surrogates: Annotated[bool, typer.Option(help="Put surrogates in place of tags (lines that name a patient).")] = False,
+    surrogates: Annotated[
+        bool, typer.Option(help="Put surrogates in place of tags (lines that name a patient).")
+    ] = False,
 ) -> None:
     """Read lines of {"text": …} and write {"text": …, "spans": [{"start", "end", "class", "reason"}]}, de-identified.
 

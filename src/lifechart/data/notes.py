@@ -16,7 +16,6 @@ import polars as pl
 from lifechart.data.deidentify.text.known import Known, known
 from lifechart.data.deidentify.text.redact import Request, redact
 from lifechart.data.deidentify.text.surrogates import Surrogates
-from lifechart.data.sources import results
 
 MODES = ("hold", "deidentify", "surrogates")
 """`hold`: no note enters a data set. `deidentify`: tags stand for what was taken out. `surrogates`: as it might read."""
@@ -33,21 +32,20 @@ class Identifies(Protocol):
         """Return {patient: {type of text.spans: values}} of those asked for, so far as the record tells."""
 
 
-def texts(
+def deidentified(
     rows: pl.DataFrame, mode: str, key: bytes, identities: Mapping[str, Known]
 ) -> tuple[pl.Series, Counter[str]]:
-    """Return the texts of rows (columns sources.ROWS) as a data set may hold them, and how many spans were taken out.
+    """Return the prose of rows (columns sources.ROWS) as a data set may hold it, and how many spans of each class went.
 
-    Prose is held back or de-identified; any other text stays if it is a listed result (sources.results).
+    Null where a row has no prose.
     """
-    listed = rows.select(results.listed(pl.col("text_value"))).to_series()
-    prose = rows.get_column("kind").is_in(KINDS) & rows.get_column("text_value").is_not_null()
-    if mode == "hold" or not prose.any():
-        note = rows.get_column("kind") == "note"
-        return listed.set(note.fill_null(False), None), Counter()
+    removed: Counter[str] = Counter()
+    prose = _is_prose(rows)
+    nothing = pl.Series("text_value", [None] * rows.height, dtype=pl.String)
+    if not prose.any():
+        return nothing, removed
     where = prose.arg_true()
     chosen = rows.select("patient", "text_value")[where]
-    removed: Counter[str] = Counter()
     written: list[str] = []
     people: dict[str, Surrogates] = {}
     for batch in chosen.iter_slices(_TOGETHER):
@@ -62,15 +60,18 @@ def texts(
         for result in redact(requests):
             written.append(result.text)
             removed.update(span.class_ for span in result.spans)
-    return listed.scatter(where, pl.Series(written, dtype=pl.String)), removed
+    return nothing.scatter(where, pl.Series(written, dtype=pl.String)), removed
 
 
-def identities(source: object, path: Path, option: str, rows: pl.DataFrame, mode: str) -> dict[str, Known]:
+def identities(source: object, path: Path, option: str, rows: pl.DataFrame) -> dict[str, Known]:
     """Return what the source tells of the patients whose prose stands in rows."""
-    if mode == "hold" or not isinstance(source, Identifies):
+    if not isinstance(source, Identifies):
         return {}
-    prose = rows.filter(pl.col("kind").is_in(KINDS), pl.col("text_value").is_not_null())
-    patients = set(prose.get_column("patient").drop_nulls())
+    patients = set(rows.filter(_is_prose(rows)).get_column("patient").drop_nulls())
     if not patients:
         return {}
     return {patient: known(told) for patient, told in source.identifiers(path, option, patients).items()}
+
+
+def _is_prose(rows: pl.DataFrame) -> pl.Series:
+    return rows.get_column("kind").is_in(KINDS) & rows.get_column("text_value").is_not_null()

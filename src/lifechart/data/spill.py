@@ -19,8 +19,9 @@ import pyarrow.ipc as ipc
 
 from lifechart.core import durable
 from lifechart.data import notes
+from lifechart.data.consent.admission import EVERYBODY, Admission, admit
 from lifechart.data.deidentify import dates, structured
-from lifechart.data.sources import Batch, Fault, Source, Unit
+from lifechart.data.sources import Batch, Fault, Source, Unit, results
 
 SPILLED: dict[str, Any] = {
     "subject_id": pl.Int64,
@@ -59,6 +60,8 @@ class Plan:
     min_patients: int
     started: datetime
     """When this run began: nothing later can have been observed."""
+    admission: Admission = EVERYBODY
+    """Who may be in the data set."""
     notes: str = "hold"
     """What becomes of prose (data.notes.MODES)."""
     path: str = ""
@@ -141,12 +144,17 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
     frames: list[pl.DataFrame] = []
     people: list[pl.DataFrame] = []
     known = Spill(Counter(), Counter(), [], {}, [], 0, "", 0)
-    for batch in source.read(unit):
-        told = notes.identities(source, Path(plan.path), plan.option, batch.rows, plan.notes)
-        texts, removed = notes.texts(batch.rows, plan.notes, plan.key, told)
-        known.removed += removed
-        rows, subjects = _protect(batch.rows, texts, plan)
-        known.texts_held_back += rows["text_value"].null_count() - batch.rows["text_value"].null_count()
+    for found in source.read(unit):
+        batch = admit(found, plan.admission, plan.key)
+        read, held_back = results.read(batch.rows, words=False)
+        if plan.notes != "hold":
+            told = notes.identities(source, Path(plan.path), plan.option, batch.rows)
+            prose, removed = notes.deidentified(batch.rows, plan.notes, plan.key, told)
+            read = read.with_columns(text_value=pl.coalesce(prose, "text_value"))
+            known.removed += removed
+            held_back -= prose.count()
+        rows, subjects = _protect(read, plan)
+        known.texts_held_back += held_back
         frames.append(rows)
         people.append(subjects)
         _add(known, batch, plan)
@@ -168,7 +176,7 @@ def _add(known: Spill, batch: Batch, plan: Plan) -> None:
     known.last = max(known.last, last.isoformat() if last is not None else "")
 
 
-def _protect(rows: pl.DataFrame, texts: pl.Series, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _protect(rows: pl.DataFrame, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the rows without identities, and (subject_id, offset, curtailment) of the subjects in them."""
     patients = rows.get_column("patient").unique(maintain_order=True)
     keyed = pl.DataFrame(
@@ -187,7 +195,6 @@ def _protect(rows: pl.DataFrame, texts: pl.Series, plan: Plan) -> tuple[pl.DataF
         resource=_hashed(pl.col("type") + "/" + pl.col("resource")),
         link=_hashed(pl.col("link")),
         time=pl.col("time") + pl.col("offset"),
-        text_value=texts,
         code=structured.widen_zips(pl.col("code")),
     )
     return dated.select(list(SPILLED)), keyed.drop("patient")

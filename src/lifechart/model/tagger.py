@@ -192,7 +192,9 @@ SOURCES = {
 def training_texts(language: str, texts: Path, hospital: Path | None) -> dict[str, list[Text]]:
     """Return the marked texts of a language by set, without any that is held out."""
     if language == "es":
-        found = {"meddocan": [text for text in corpora.meddocan(texts / "meddocan-train-dev.tar.gz") if text.part == "train"]}
+        found = {
+            "meddocan": [text for text in corpora.meddocan(texts / "meddocan-train-dev.tar.gz") if text.part == "train"]
+        }
     else:
         found = {
             "asq": corpora.asq(texts / "asq-phi-dev.txt"),

@@ -114,7 +114,10 @@ def presidio(path: Path) -> list[Text]:
         spans = sorted(
             (span["start_position"], span["end_position"], PRESIDIO_TYPES[span["entity_type"]])
             for span in entry["spans"]
-            if span["entity_type"] in PRESIDIO_TYPES and not (span["entity_value"].isdigit() and len(span["entity_value"]) == 4 and span["entity_type"] == "DATE_TIME")
+            if span["entity_type"] in PRESIDIO_TYPES
+            and not (
+                span["entity_value"].isdigit() and len(span["entity_value"]) == 4 and span["entity_type"] == "DATE_TIME"
+            )
         )
         texts.append(Text(text, "en", tuple(spans), held_out(text)))
     return texts
@@ -218,7 +221,9 @@ def simulated(hospital: Path, limit: int | None = None) -> list[Text]:
 
 _SENTENCE = re.compile(r"(?<=[.?!])\s+(?=[A-Z])")
 _PLACED = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{3,}")
-_DATED = re.compile(r"\b(?:19|20)\d\d\b|@|January|February|March|April|June|July|August|September|October|November|December")
+_DATED = re.compile(
+    r"\b(?:19|20)\d\d\b|@|January|February|March|April|June|July|August|September|October|November|December"
+)
 
 
 def pubmedqa(path: Path, limit: int) -> list[Text]:

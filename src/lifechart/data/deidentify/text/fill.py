@@ -16,18 +16,84 @@ from lifechart.data.deidentify.text.words import fold, is_given_name, spellings
 _WORD = re.compile(r"[^\W\d_]+")
 _ALNUM = re.compile(r"[^\W_]")
 _MONTHS = {
-    "en": "January February March April May June July August September October November December".split(),
-    "es": "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre".split(),
+    "en": [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ],
+    "es": [
+        "enero",
+        "febrero",
+        "marzo",
+        "abril",
+        "mayo",
+        "junio",
+        "julio",
+        "agosto",
+        "septiembre",
+        "octubre",
+        "noviembre",
+        "diciembre",
+    ],
 }
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _TITLES = ("Dr.", "Dr", "Mr.", "Mrs.", "Ms.", "Mr", "Ms", "Miss", "Prof.", "Nurse", "Doctor", "Dr.")
 _PARTICLES = ("de", "van", "von", "del", "al", "bin", "O'", "Mc", "St.", "la")
-_STREETS = "Street St St. Avenue Ave Road Rd Boulevard Blvd Drive Dr Lane Ln Court Way Place Terrace Circle".split()
-_VIAS = ("Calle", "C/", "Avda.", "Avenida", "Plaza", "Paseo", "Camino", "Carretera", "calle", "C/ ", "Ronda", "Travesía")
+_STREETS = [
+    "Street",
+    "St",
+    "St.",
+    "Avenue",
+    "Ave",
+    "Road",
+    "Rd",
+    "Boulevard",
+    "Blvd",
+    "Drive",
+    "Dr",
+    "Lane",
+    "Ln",
+    "Court",
+    "Way",
+    "Place",
+    "Terrace",
+    "Circle",
+]
+_VIAS = (
+    "Calle",
+    "C/",
+    "Avda.",
+    "Avenida",
+    "Plaza",
+    "Paseo",
+    "Camino",
+    "Carretera",
+    "calle",
+    "C/ ",
+    "Ronda",
+    "Travesía",
+)
 _KINDS = (
     *("General Hospital", "Medical Center", "Hospital", "Clinic", "Regional Medical Center", "Health", "Health System"),
     *("Memorial Hospital", "Community Hospital", "University Hospital", "Cancer Center", "Heart Institute", "Memorial"),
-    *("Children's Hospital", "Family Practice", "Urgent Care", "Health Center", "Surgical Center", "Hosp", "VA Hospital"),
+    *(
+        "Children's Hospital",
+        "Family Practice",
+        "Urgent Care",
+        "Health Center",
+        "Surgical Center",
+        "Hosp",
+        "VA Hospital",
+    ),
     *("Eye Institute", "Oncology Center", "Nursing Home", "Hospice", "Infirmary", "Rehab", "Med Center", "Orthopedics"),
     *("Hospital", "Clinic", "Medical Center", "clinic", "office", "hospital", "practice", "General", "Medical Clinic"),
     *("Wellness Center", "Diagnostic Center", "Women's Center", "Pain Institute", "Family Medicine", "Pediatrics"),
@@ -35,12 +101,68 @@ _KINDS = (
     *("Neurology Clinic", "Cardiology Associates", "Dialysis Center", "Emergency Room", "ER", "Healthcare", "Hosp."),
     *("Medical Plaza", "Trauma Center", "Rehabilitation Hospital", "Imaging", "Outpatient Clinic", "Surgery Center"),
 )
-_SAINTS = "Mary Joseph Luke John Francis Peter Jude Vincent Anthony Elizabeth Thomas Michael Anne Catherine".split()
-_QUALITIES = "Mercy Memorial Good-Samaritan Providence Sacred-Heart Methodist Baptist Trinity Holy-Cross Lincoln".split()
-_QUALITIES += "Riverside Lakeside Central City County Downtown Northside Westside Hillcrest Bayview Summit Cedar".split()
+_SAINTS = [
+    "Mary",
+    "Joseph",
+    "Luke",
+    "John",
+    "Francis",
+    "Peter",
+    "Jude",
+    "Vincent",
+    "Anthony",
+    "Elizabeth",
+    "Thomas",
+    "Michael",
+    "Anne",
+    "Catherine",
+]
+_QUALITIES = [
+    "Mercy",
+    "Memorial",
+    "Good-Samaritan",
+    "Providence",
+    "Sacred-Heart",
+    "Methodist",
+    "Baptist",
+    "Trinity",
+    "Holy-Cross",
+    "Lincoln",
+]
+_QUALITIES += [
+    "Riverside",
+    "Lakeside",
+    "Central",
+    "City",
+    "County",
+    "Downtown",
+    "Northside",
+    "Westside",
+    "Hillcrest",
+    "Bayview",
+    "Summit",
+    "Cedar",
+]
 _SUFFIXES = ("com", "org", "net", "edu", "co.uk", "health", "es", "example")
 _HEADS_ES = ("Hospital", "Hospital Universitario", "Hospital General", "Clínica", "Centro de Salud", "Hospital Clínico")
-_RELATIVES = "madre padre hermano hermana hijo hija abuelo abuela tío tía primo prima esposa marido sobrino mujer".split()
+_RELATIVES = [
+    "madre",
+    "padre",
+    "hermano",
+    "hermana",
+    "hijo",
+    "hija",
+    "abuelo",
+    "abuela",
+    "tío",
+    "tía",
+    "primo",
+    "prima",
+    "esposa",
+    "marido",
+    "sobrino",
+    "mujer",
+]
 _WORKS = "albañil agricultor profesora conductor jubilado camarero enfermera ama de casa|electricista|funcionario"
 
 
@@ -78,7 +200,22 @@ class Filler:
         if len(word) == 1:
             return self._letter() if word.isupper() else word
         folded = fold(word)
-        if folded in ("dr", "dra", "mr", "mrs", "ms", "prof", "de", "la", "del", "los", "van", "von", "nurse", "doctor"):
+        if folded in (
+            "dr",
+            "dra",
+            "mr",
+            "mrs",
+            "ms",
+            "prof",
+            "de",
+            "la",
+            "del",
+            "los",
+            "van",
+            "von",
+            "nurse",
+            "doctor",
+        ):
             return word
         new = self._random.choice(self._given if is_given_name(folded) else self._family)
         return new.upper() if word.isupper() else new if word.islower() else _titled(new)
@@ -118,7 +255,14 @@ class Filler:
             "last_initial": f"{family}, {given[0]}.",
             "initials": f"{given[0]}{family[0]}",
             "middle": f"{given} {self._letter()}. {family}",
-            "title": r.choice((f"{title} {family}", f"{title} {given} {family}", f"{title} {given[0]}. {family}", f"{title} {given} {family[0]}.")),
+            "title": r.choice(
+                (
+                    f"{title} {family}",
+                    f"{title} {given} {family}",
+                    f"{title} {given[0]}. {family}",
+                    f"{title} {given} {family[0]}.",
+                )
+            ),
             "title_lower": f"dr. {family.lower()}",
             "last_first": f"{family}, {given}",
             "last_list": f"{family}",
@@ -166,9 +310,15 @@ class Filler:
         name = r.choice((_titled(r.choice(self._family)), self._place("lower").split(",")[0].title()))
         number = r.randint(1, 9999 if self._language == "en" else 120)
         if self._language == "es":
-            floor = r.choice(("", "", f", {r.randint(1, 9)}º {self._letter()}", f", {r.randint(1, 9)}-{self._letter()}", " s/n"))
-            return f"{r.choice(_VIAS)} {r.choice(('', 'de ', 'del '))}{name}{r.choice((', ', ' ', ' nº '))}{number}{floor}"
-        unit = r.choice(("", "", "", f", Apt {r.randint(1, 60)}", f" Suite {r.randint(100, 999)}", f" #{r.randint(1, 40)}"))
+            floor = r.choice(
+                ("", "", f", {r.randint(1, 9)}º {self._letter()}", f", {r.randint(1, 9)}-{self._letter()}", " s/n")
+            )
+            return (
+                f"{r.choice(_VIAS)} {r.choice(('', 'de ', 'del '))}{name}{r.choice((', ', ' ', ' nº '))}{number}{floor}"
+            )
+        unit = r.choice(
+            ("", "", "", f", Apt {r.randint(1, 60)}", f" Suite {r.randint(100, 999)}", f" #{r.randint(1, 40)}")
+        )
         return f"{number} {r.choice(('', '', 'N. ', 'West ', 'S '))}{name} {r.choice(_STREETS)}{unit}"
 
     def _country(self, form: str) -> str:
@@ -189,8 +339,14 @@ class Filler:
         month = months[day.month - 1]
         if self._language == "es":
             forms_es = (
-                f"{day.day} de {month} de {day.year}", f"{day:%d/%m/%Y}", f"{day:%d-%m-%Y}", f"{day.day}/{day.month}/{day:%y}",
-                f"{month} de {day.year}", f"{day.day} de {month}", f"{day.year}", f"{month} {day.year}",
+                f"{day.day} de {month} de {day.year}",
+                f"{day:%d/%m/%Y}",
+                f"{day:%d-%m-%Y}",
+                f"{day.day}/{day.month}/{day:%y}",
+                f"{month} de {day.year}",
+                f"{day.day} de {month}",
+                f"{day.year}",
+                f"{month} {day.year}",
             )
             return forms_es[4] if form == "month_year" else r.choice(forms_es)
         short = month[:3]
@@ -211,7 +367,9 @@ class Filler:
             "holiday": (r.choice(("Christmas", "Thanksgiving", "New Year's Eve", "Labor Day", "Easter Sunday")),),
             "year_only": (f"{month} {day.year}",),
         }  # fmt: skip
-        return r.choice(forms[form or r.choice(("words", "words", "words", "numeric", "numeric", "apostrophe", "month_year"))])
+        return r.choice(
+            forms[form or r.choice(("words", "words", "words", "numeric", "numeric", "apostrophe", "month_year"))]
+        )
 
     # What has digits.
 
@@ -219,7 +377,14 @@ class Filler:
         r = self._random
         d = self._digits
         if self._language == "es":
-            return r.choice((f"{r.choice('6789')}{d(8)}", f"9{d(1)} {d(3)} {d(2)} {d(2)}", f"9{d(2)} {d(3)} {d(3)}", f"+34 6{d(2)} {d(3)} {d(3)}"))
+            return r.choice(
+                (
+                    f"{r.choice('6789')}{d(8)}",
+                    f"9{d(1)} {d(3)} {d(2)} {d(2)}",
+                    f"9{d(2)} {d(3)} {d(3)}",
+                    f"+34 6{d(2)} {d(3)} {d(3)}",
+                )
+            )
         return r.choice(
             (f"{d(3)}-{d(3)}-{d(4)}", f"({d(3)}) {d(3)}-{d(4)}", f"{d(3)}.{d(3)}.{d(4)}", f"{d(3)}-{d(4)}", f"+1 {d(3)} {d(3)} {d(4)}",
              f"+44 20 {d(4)} {d(4)}", f"0{d(2)} {d(4)} {d(4)}", f"+49 {d(3)} {d(7)}", f"{d(10)}", f"{d(3)}-{d(3)}-{d(4)} x{d(3)}", f"+91 {d(5)} {d(5)}")
@@ -229,14 +394,18 @@ class Filler:
 
     def _email(self, form: str) -> str:
         given, family = fold(self._name("given")), fold(self._name("family")).replace(" ", "")
-        local = self._random.choice((f"{given}.{family}", f"{given[0]}{family}", f"{given}{self._digits(2)}", f"{family}_{given}"))
+        local = self._random.choice(
+            (f"{given}.{family}", f"{given[0]}{family}", f"{given}{self._digits(2)}", f"{family}_{given}")
+        )
         return f"{local}@{self._host()}"
 
     def _host(self) -> str:
         return f"{fold(self._name('family')).replace(' ', '')}.{self._random.choice(_SUFFIXES)}"
 
     def _url(self, form: str) -> str:
-        return self._random.choice((f"https://{self._host()}/{self._digits(4)}", f"www.{self._host()}", f"http://{self._host()}"))
+        return self._random.choice(
+            (f"https://{self._host()}/{self._digits(4)}", f"www.{self._host()}", f"http://{self._host()}")
+        )
 
     def _ip(self, form: str) -> str:
         return ".".join(str(self._random.randint(1, 254)) for _ in range(4))
@@ -253,7 +422,11 @@ class Filler:
     _old_age = _age
 
     def _sex(self, form: str) -> str:
-        return self._random.choice("HMVF") if form == "letter" else self._random.choice(("varón", "mujer", "hombre", "niña", "niño"))
+        return (
+            self._random.choice("HMVF")
+            if form == "letter"
+            else self._random.choice(("varón", "mujer", "hombre", "niña", "niño"))
+        )
 
     def _relative(self, form: str) -> str:
         return self._random.choice(_RELATIVES)

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from lifechart.core.errors import RecordError
-from lifechart.data.deidentify.text.known import Known, known
 from lifechart.data.deidentify.text import language as languages
+from lifechart.data.deidentify.text.known import Known, known
 from lifechart.data.deidentify.text.redact import Request, redact
 from lifechart.data.deidentify.text.spans import types
 from lifechart.data.deidentify.text.surrogates import Surrogates
@@ -67,6 +67,8 @@ def _known(number: int, identifiers: Any) -> Known | None:
     expected = '{type: ["value", …]} with types of classes.toml'
     if not isinstance(identifiers, dict) or not identifiers.keys() <= types().keys():
         raise RecordError(f'line {number}, "known"', None, expected)
-    if not all(isinstance(values, list) and all(isinstance(one, str) for one in values) for values in identifiers.values()):
+    if not all(
+        isinstance(values, list) and all(isinstance(one, str) for one in values) for values in identifiers.values()
+    ):
         raise RecordError(f'line {number}, "known"', None, expected)
     return known(identifiers)

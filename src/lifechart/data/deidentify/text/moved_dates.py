@@ -33,7 +33,7 @@ def moved(text: str, days: int, months: Sequence[str], *, day_first: bool) -> st
     numbers = [_Part(*match.span(), match[0]) for match in _NUMBERS.finditer(text)]
     word = _month_word(text, months)
     year, month, day = _parts(numbers, word is not None, day_first)
-    if year is None and (month is None and word is None or day is None):
+    if year is None and ((month is None and word is None) or day is None):
         return None
     try:
         when = date(
@@ -43,12 +43,13 @@ def moved(text: str, days: int, months: Sequence[str], *, day_first: bool) -> st
         ) + timedelta(days=days)
     except (ValueError, OverflowError):
         return None
+    padded = any(part.text.startswith("0") for part in numbers) or (year is not None and year is numbers[0])
     new: list[tuple[int, int, str]] = []
     if word is not None:
         new.append((word[0].start, word[0].end, _like(word[0].text, months[when.month - 1])))
     for part, value in ((year, when.year), (month, when.month), (day, when.day)):
         if part is not None:
-            new.append((part.start, part.end, _written(part.text, value)))
+            new.append((part.start, part.end, _written(part.text, value, padded)))
     return _ordinal(_put(text, new), when.day if day is not None else None)
 
 
@@ -61,9 +62,7 @@ def _month_word(text: str, months: Sequence[str]) -> tuple[_Part, int] | None:
     return None
 
 
-def _parts(
-    numbers: list[_Part], named: bool, day_first: bool
-) -> tuple[_Part | None, _Part | None, _Part | None]:
+def _parts(numbers: list[_Part], named: bool, day_first: bool) -> tuple[_Part | None, _Part | None, _Part | None]:
     """Return (year, month, day) among up to three numbers."""
     years = [part for part in numbers if len(part.text) == 4]
     year = years[0] if years else None
@@ -90,12 +89,12 @@ def _full_year(text: str) -> int:
     return value if len(text) == 4 else value + (2000 if value < _CENTURY_TURNS else 1900)
 
 
-def _written(old: str, value: int) -> str:
+def _written(old: str, value: int, padded: bool) -> str:
     if len(old) == 4:
         return f"{value:04d}"
     if value > 99:
         return f"{value % 100:02d}"
-    return f"{value:02d}" if old.startswith("0") or (len(old) == 2 and int(old) > 31) else str(value)
+    return f"{value:02d}" if padded else str(value)
 
 
 def _like(old: str, month: str) -> str:

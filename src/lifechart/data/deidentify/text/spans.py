@@ -60,7 +60,7 @@ def redacted(policy: str) -> frozenset[str]:
 _BRIDGE = re.compile(r"[ \t]*[,;/&-]?[ \t]*")
 _WITHIN = re.compile(r"[ \t]*(?:[,;/&(-]|in|at|of|en)?[ \t]*")
 """What may stand between two parts of one address."""
-_NUMBERED = frozenset("mrn plan account license device vehicle id ssn biometric photo".split())
+_NUMBERED = frozenset(["mrn", "plan", "account", "license", "device", "vehicle", "id", "ssn", "biometric", "photo"])
 """Types whose parts are held together by marks: `12345-JS` is one."""
 _TAG = re.compile(r"\[[A-Z][A-Z_]{1,14}\]")
 

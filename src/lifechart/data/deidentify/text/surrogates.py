@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -27,7 +27,33 @@ from lifechart.data.deidentify.text.words import entries, fold
 _WORD = re.compile(r"[^\W\d_]+")
 _SIGN = re.compile(r"[^\W_]")
 _DIGIT = re.compile(r"\d")
-_KEPT_WORDS = frozenset("dr dra mr mrs ms miss prof nurse doctor de la del los las van von der bin sr sra don dona jr".split())
+_KEPT_WORDS = frozenset(
+    [
+        "dr",
+        "dra",
+        "mr",
+        "mrs",
+        "ms",
+        "miss",
+        "prof",
+        "nurse",
+        "doctor",
+        "de",
+        "la",
+        "del",
+        "los",
+        "las",
+        "van",
+        "von",
+        "der",
+        "bin",
+        "sr",
+        "sra",
+        "don",
+        "dona",
+        "jr",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +63,13 @@ class Surrogates:
     key: bytes
     patient: str
 
-    @property
-    def offset_days(self) -> int:
-        """By how many days this patient's dates move."""
-        return int(dates.offsets(self.key, pl.Series([self.patient])).dt.total_days()[0])
-
     def of(self, type_: str, value: str, language: str) -> str:
         """Return what stands in for an identifier."""
         table = _table(language)
         if type_ == "name":
             return _WORD.sub(lambda match: self._word(match[0], table), value)
         if type_ in ("date", "year"):
-            new = moved(value, self.offset_days, table["months"], day_first=table["day_first"])
+            new = moved(value, _offset_days(self.key, self.patient), table["months"], day_first=table["day_first"])
             return tag(type_) if new is None else new
         if type_ == "old_age":
             return re.sub(r"\d+", "90+", value) if _DIGIT.search(value) else tag(type_)
@@ -105,6 +126,12 @@ class Surrogates:
         content = "\0".join(("surrogate", self.patient, purpose, value)).encode()
         blocks = range(1 + number // 32)
         return b"".join(hmac.digest(self.key, content + b"\0%d" % block, "sha256") for block in blocks)[:number]
+
+
+@lru_cache(maxsize=4096)
+def _offset_days(key: bytes, patient: str) -> int:
+    """Return by how many days a patient's dates move, in their notes as in their events."""
+    return int(dates.offsets(key, pl.Series([patient])).dt.total_days()[0])
 
 
 def tag(type_: str) -> str:

@@ -110,9 +110,7 @@ class Tagger:
             begin = end
         return found
 
-    def _find(
-        self, texts: Sequence[str], cut: Sequence[Tokens], wanted: frozenset[str]
-    ) -> list[list[Span]]:
+    def _find(self, texts: Sequence[str], cut: Sequence[Tokens], wanted: frozenset[str]) -> list[list[Span]]:
         if len(self._place) > _REMEMBERED:
             self._place.clear()
         place = np.zeros(sum(len(tokens) + ROOM for tokens in cut) + ROOM, np.int64)

@@ -14,7 +14,7 @@ TOKEN = re.compile(r"[^\W\d_]+|\d+|\S")
 Tokens = Sequence[tuple[str, int]]
 """Tokens of a text, and where each starts."""
 LISTS = ("female", "male", "family", "place", "state", "country", "institution")
-_MARKS = {code: None for code in range(0x300, 0x370)}
+_MARKS = dict.fromkeys(range(768, 880))
 
 
 def tokens(text: str) -> list[tuple[str, int]]:
