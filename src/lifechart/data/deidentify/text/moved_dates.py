@@ -11,6 +11,8 @@ from lifechart.data.deidentify.text.words import fold
 
 _NUMBERS = re.compile(r"\d+")
 _LETTERS = re.compile(r"[^\W\d_]+")
+_WHOLE = frozenset(("may", "june", "july", "mayo"))
+"""Short words for months that are no abbreviations."""
 _SOME_YEAR = 2001
 """Stands in for a year that is not written; no leap year."""
 _CENTURY_TURNS = 40
@@ -98,7 +100,7 @@ def _written(old: str, value: int, padded: bool) -> str:
 
 
 def _like(old: str, month: str) -> str:
-    new = month if len(old) > 4 or len(old) == len(month) else month[:3]
+    new = month if len(old) > 4 or fold(old) in _WHOLE else month[:3]
     return new.upper() if old.isupper() else new.lower() if old.islower() else new[0].upper() + new[1:]
 
 

@@ -75,7 +75,7 @@ class Rules:
                     yield span
         starting = self._starting
         for token, start in tokens:
-            for apply in starting.get(_DIGITS if token[0].isdigit() else token.lower(), ()):
+            for apply in starting.get(_DIGITS if token[0].isdecimal() else token.lower(), ()):
                 span = apply(text, start)
                 if span is not None:
                     yield span

@@ -81,7 +81,7 @@ def merge(text: str, found: Iterable[Span], keep: Sequence[tuple[int, int]] = ()
     between them are one (a name's two halves), as are the parts of an address. Blanks at either end belong to no span.
     """
     merged: list[Span] = []
-    whole = (_whole(text, span) for span in found)
+    whole = (_whole(text, span) for span in found if span.start < span.end)
     for span in sorted(_outside(whole, keep), key=lambda one: (one.start, -one.end)):
         start, end = _stripped(text, span.start, span.end)
         if start >= end:
@@ -111,13 +111,19 @@ def _whole(text: str, span: Span) -> Span:
     """Return a span that ends and begins where words do."""
     start, end = span.start, span.end
     marks = "-_/#" if span.type in _NUMBERED else ""
-    while start > 0 and text[start].isalnum() and (text[start - 1].isalnum() or text[start - 1] in marks):
+    while start > 0 and _goes_on(text[start], text[start - 1], marks):
         start -= 1
-    while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+    while end < len(text) and _goes_on(text[end - 1], text[end], marks):
         end += 1
-    while marks and end + 1 < len(text) and (text[end].isalnum() or (text[end] in marks and text[end + 1].isalnum())):
-        end += 1
+    while marks and text[end - 1] in marks and end > span.end:
+        end -= 1
     return span if (start, end) == (span.start, span.end) else Span(start, end, span.type, span.reason)
+
+
+def _goes_on(edge: str, beyond: str, marks: str) -> bool:
+    if beyond.isalnum():
+        return edge.isalnum() or edge in marks
+    return beyond in marks and edge.isalnum()
 
 
 def _stripped(text: str, start: int, end: int) -> tuple[int, int]:

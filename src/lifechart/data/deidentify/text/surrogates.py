@@ -134,6 +134,12 @@ def _offset_days(key: bytes, patient: str) -> int:
     return int(dates.offsets(key, pl.Series([patient])).dt.total_days()[0])
 
 
+def month_names(language: str) -> list[str]:
+    """Return the months of a language, as they are written within a sentence."""
+    names: list[str] = _table(language)["months"]
+    return names
+
+
 def tag(type_: str) -> str:
     """Return the tag of a type, as [NAME]."""
     return f"[{types()[type_]['tag']}]"
