@@ -90,7 +90,8 @@ class Network(nn.Module):
     def weights(self, labels: Sequence[str]) -> tagger.Weights:
         """Return the weights as numpy wants them."""
 
-        def array(tensor: Tensor) -> np.ndarray:
+        def array(tensor: Tensor | nn.Module) -> np.ndarray:
+            assert isinstance(tensor, Tensor)
             return tensor.detach().numpy().astype(np.float32)
 
         return tagger.Weights(
@@ -163,10 +164,11 @@ def train_tagger(
     out.mkdir(parents=True, exist_ok=True)
     with durable.replacing(out / f"{language}.npz") as aside:
         tagger.save(network.weights(prepared.labels), aside)
-    note = {
+    digest = durable.file_digest(out / f"{language}.npz")
+    note: dict[str, Any] = {
         "language": language,
         "threshold": THRESHOLD[language],
-        "weights": durable.file_digest(out / f"{language}.npz"),
+        "weights": digest,
         "seed": seed,
         "epochs": EPOCHS[language],
         "texts": {name: len(found) for name, found in gold.items()},
@@ -176,7 +178,7 @@ def train_tagger(
         "command": f"lifechart train-tagger {language} --texts TEXTS --hospital SIM --seed {seed} --out OUT",
     }
     durable.write_json(out / f"{language}.json", note)
-    log.append(Statement("train-tagger", (Subject(f"{language}.npz", note["weights"]),), note))
+    log.append(Statement("train-tagger", (Subject(f"{language}.npz", digest),), note))
     return note
 
 
@@ -272,7 +274,9 @@ def _loss(network: Network, prepared: _Prepared, batch: list[_Segment], chance: 
     local = local.reshape(place.shape)
     if distinct[0] == -1:
         distinct, local = distinct[1:], local - 1
-    rows, starts, kept = [], [], []
+    rows: list[int] = []
+    starts: list[int] = []
+    kept: list[float] = []
     dropped = chance.random(len(distinct)) < _WORD_DROPOUT
     for number, drop in zip(distinct.tolist(), dropped.tolist(), strict=True):
         word, others = prepared.rows[number]

@@ -21,8 +21,9 @@ DAYS = st.dates(date(1900, 1, 1), date(2030, 1, 1))
 @given(DAYS, st.integers(-365, 365), st.sampled_from(["%m/%d/%Y", "%Y-%m-%d", "%B %d, %Y", "%d %b %Y", "%b. %d %Y"]))
 def test_a_date_keeps_its_form_and_moves_by_the_days(day, days, form):
     new = day + timedelta(days=days)
-    # May is its own abbreviation, so the form does not show.
+    # May is its own abbreviation, and 10/10 does not show whether nine would be 9 or 09.
     assume("%b" not in form or 5 not in (day.month, new.month))
+    assume(form == "%Y-%m-%d" or day.day < 10 or (form == "%m/%d/%Y" and day.month < 10) or (new.day > 9 < new.month))
     assert moved(day.strftime(form), days, MONTHS, day_first=False) == new.strftime(form)
 
 

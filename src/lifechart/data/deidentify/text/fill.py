@@ -115,6 +115,8 @@ class Filler:
             "middle": f"{given} {self._letter()}. {family}",
             "given": given,
             "family": family,
+            "last_list": family,
+            "foreign": f"{given} {family}",
             "full": f"{given} {family} {another}",
             "family_family": f"{family} {another}",
             "family_upper": family.upper(),

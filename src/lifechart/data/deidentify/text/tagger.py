@@ -137,7 +137,7 @@ class Tagger:
     def probabilities(self, place: NDArray[np.int64], gap: NDArray[np.int64]) -> Floats:
         """Return the probability of each label at each token, N x L; `place` 0 is room between texts."""
         weights = self._weights
-        x_ND = self._known[place] + weights.gap_GD[gap]
+        x_ND: Floats = self._known[place] + weights.gap_GD[gap]
         x_ND[place == 0] = 0
         for (kernel, bias), dilation in zip(weights.convolutions, DILATIONS, strict=True):
             y_NH = _convolved(x_ND, kernel, bias, dilation)
@@ -146,7 +146,7 @@ class Tagger:
                 y_NH += x_ND
             y_NH[place == 0] = 0
             x_ND = y_NH
-        logits_NL = x_ND @ weights.out_HL + weights.bias_L
+        logits_NL: Floats = x_ND @ weights.out_HL + weights.bias_L
         logits_NL -= logits_NL.max(axis=1, keepdims=True)
         np.exp(logits_NL, out=logits_NL)
         logits_NL /= logits_NL.sum(axis=1, keepdims=True)
