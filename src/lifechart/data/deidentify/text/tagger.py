@@ -24,8 +24,8 @@ from lifechart.data.deidentify.text.spans import Span
 from lifechart.data.deidentify.text.words import Tokens
 
 Floats = NDArray[np.float32]
-ROOM = 16
-"""Empty tokens between texts: as far as the network sees to either side, or further."""
+ROOM = 5
+"""Empty tokens between texts: as far as any one layer looks, since what a layer makes of the room is emptied again."""
 _TOKENS = 3_072
 """Tokens that go through the network together; what is between its layers then stays in the processor's cache."""
 _REMEMBERED = 200_000
