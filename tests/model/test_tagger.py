@@ -16,7 +16,11 @@ from tests.data.samples import Log
 def small(monkeypatch):
     """A recipe of seconds, and a set of texts that needs no third party."""
     names = ["Ann", "Bob", "Cleo", "Dan", "Eve", "Fay", "Gus", "Hal"]
-    texts = [Text(f"Seen by Dr. {a} {b} today.", "en", ((12, 13 + len(a) + len(b), "name"),), False) for a in names for b in names]
+    texts = [
+        Text(f"Seen by Dr. {a} {b} today.", "en", ((12, 13 + len(a) + len(b), "name"),), False)
+        for a in names
+        for b in names
+    ]
     monkeypatch.setattr(tagger, "training_texts", lambda language, texts_, hospital: {"asq": texts})
     monkeypatch.setitem(tagger.RECIPES, "en", tagger.Recipe(60, {"asq": 1}))
     monkeypatch.setitem(tagger.EPOCHS, "en", 40)

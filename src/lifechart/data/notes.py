@@ -1,7 +1,7 @@
-"""Notes on their way into a data set: held back, or de-identified where they are read, so that no other text is stored.
+"""Notes on their way into a data set: held back, or de-identified where they are read: no other text is stored.
 
-What a patient's own record says of them (names, numbers, addresses) is looked for in their notes, if the source can tell
-(`identifiers`); it stays in memory and goes with the batch.
+What a patient's own record says of them (names, numbers, addresses) is looked for in their notes, if the source can
+tell (`identifiers`); it stays in memory and goes with the batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lifechart.data.deidentify.text.redact import Request, redact
 from lifechart.data.deidentify.text.surrogates import Surrogates
 
 MODES = ("hold", "deidentify", "surrogates")
-"""`hold`: no note enters a data set. `deidentify`: tags stand for what was taken out. `surrogates`: as it might read."""
+"""`hold`: no note enters a data set. `deidentify`: tags stand for what was taken out. `surrogates`: as of nobody."""
 KINDS = ("note", "report")
 """Kinds of events whose text is prose."""
 _TOGETHER = 64

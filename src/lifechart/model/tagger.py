@@ -150,7 +150,7 @@ def train_tagger(
 ) -> dict[str, Any]:
     """Train on the sets under `texts` (see corpora) and a simulated `hospital`; write `out/LANGUAGE.npz` and `.json`.
 
-    The same arguments, versions and thread count give the same bytes. Returns the note, which `log` gets as a statement.
+    The same arguments, versions and thread count give the same bytes. Returns the note; `log` gets it as a statement.
     Raises InputError for a language that has no recipe, or where a set is absent.
     """
     if language not in RECIPES:
@@ -165,6 +165,7 @@ def train_tagger(
     with durable.replacing(out / f"{language}.npz") as aside:
         tagger.save(network.weights(prepared.labels), aside)
     digest = durable.file_digest(out / f"{language}.npz")
+    with_notes = "" if hospital is None else " --hospital SIM"
     note: dict[str, Any] = {
         "language": language,
         "threshold": THRESHOLD[language],
@@ -175,7 +176,7 @@ def train_tagger(
         "digests": {name: _digest(found) for name, found in gold.items()},
         "examples": len(made),
         "sources": {name: SOURCES[name] for name in gold},
-        "command": f"lifechart train-tagger {language} --texts TEXTS --hospital SIM --seed {seed} --out OUT",
+        "command": f"lifechart train-tagger {language} --texts TEXTS{with_notes} --seed {seed} --out OUT",
     }
     durable.write_json(out / f"{language}.json", note)
     log.append(Statement("train-tagger", (Subject(f"{language}.npz", digest),), note))
@@ -186,6 +187,7 @@ SOURCES = {
     "asq": "ASQ-PHI development queries, MIT (JamesWeatherhead/synthetic-clinical-queries); the part not held out",
     "presidio": "presidio-research synthetic sentences v2, MIT (Microsoft); the part not held out",
     "pubmedqa": "PubMedQA abstracts, MIT; sentences without places or dates, as texts without identifiers",
+    "mts-dialog": "MTS-Dialog notes, CC BY 4.0 (Ben Abacha et al., 2023); sentences that name nobody",
     "simulated": "this project's simulated hospital",
     "meddocan": "MEDDOCAN training cases, CC BY 4.0 (Marimon et al., 2019)",
 }
@@ -201,6 +203,7 @@ def training_texts(language: str, texts: Path, hospital: Path | None) -> dict[st
         found = {
             "asq": corpora.asq(texts / "asq-phi-dev.txt"),
             "presidio": corpora.presidio(texts / "presidio-synth-v2.json.gz"),
+            "mts-dialog": corpora.mts_dialog(texts / "mts-dialog.tar.gz", 6000),
             "pubmedqa": corpora.pubmedqa(texts / "pubmedqa-pqal.json.gz", 5000),
         }
         if hospital is not None:

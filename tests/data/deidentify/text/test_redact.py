@@ -12,7 +12,24 @@ from lifechart.data.deidentify.text.lines import deidentified
 from lifechart.data.deidentify.text.redact import Request, redact
 from lifechart.data.deidentify.text.surrogates import tag
 
-WORDS = ["Dr.", "Smith", "josé", "MRN", "12345-JS", "on", "March", "3", ",", "2021", "\n", "é", "😀", "[NAME]", "Mayo", "Clinic"]  # fmt: skip
+WORDS = [
+    "Dr.",
+    "Smith",
+    "josé",
+    "MRN",
+    "12345-JS",
+    "on",
+    "March",
+    "3",
+    ",",
+    "2021",
+    "\n",
+    "é",
+    "😀",
+    "[NAME]",
+    "Mayo",
+    "Clinic",
+]
 texts = st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join) | st.text(max_size=80)
 
 
@@ -77,8 +94,8 @@ def test_the_patients_own_identifiers_are_found_however_they_are_written():
 
 
 def test_a_name_that_was_found_once_is_found_again():
-    (result,) = redact([Request("Patient: Wilhelmina Thackeray\n\nThackeray stood up. No thackeray sign.", "en")])
-    assert result.text.count("Thackeray") == 0
+    (result,) = redact([Request("Patient: Wilhelmina Rutherford\n\nRutherford stood up. No rutherford sign.", "en")])
+    assert result.text.count("Rutherford") == 0
 
 
 def test_languages_are_told_by_their_words():
@@ -97,7 +114,9 @@ def lines(*entries, **options):
 def test_a_line_gives_a_line():
     first, second = lines({"text": "Seen by Dr. Jane Roe."}, b"", {"text": "", "language": "es"})
     assert first["text"] == "Seen by [NAME]."
-    assert first["spans"] == [{"start": 8, "end": 20, "class": "NAME", "type": "name", "reason": first["spans"][0]["reason"]}]  # fmt: skip
+    assert first["spans"] == [
+        {"start": 8, "end": 20, "class": "NAME", "type": "name", "reason": first["spans"][0]["reason"]}
+    ]
     assert second == {"text": "", "language": "es", "spans": []}
 
 

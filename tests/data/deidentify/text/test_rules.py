@@ -50,7 +50,7 @@ FOUND = [
     ("es", "Hospital Universitario La Paz", "facility", "Hospital Universitario La Paz"),
     ("es", "Dra. Ana María Núñez Gil", "name", "Ana María Núñez Gil"),
     ("fr", "écrire à a.b@exemple.fr", "email", "a.b@exemple.fr"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("language", "text", "type_", "value"), FOUND, ids=[row[1] for row in FOUND])

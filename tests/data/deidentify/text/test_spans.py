@@ -1,5 +1,7 @@
 """How findings become the stretches that are taken out."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ def findings(draw):
 def test_merged_spans_are_disjoint_in_order_and_cover_everything_found_but_blanks(case):
     text, found = case
     merged = merge(text, found)
-    assert all(one.end <= other.start for one, other in zip(merged, merged[1:], strict=False))
+    assert all(one.end <= other.start for one, other in itertools.pairwise(merged))
     assert all(0 <= one.start < one.end <= len(text) for one in merged)
     covered = {place for one in merged for place in range(one.start, one.end)}
     for span in found:

@@ -57,7 +57,20 @@ def test_dates_as_people_write_them(text, days, becomes):
 
 def test_spanish_dates_have_the_day_first():
     assert ONE.of("date", "3 de mayo de 2021", "es").count(" de ") == 2
-    months = ["enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "octubre", "noviembre", "diciembre"]  # fmt: skip
+    months = [
+        "enero",
+        "febrero",
+        "marzo",
+        "abril",
+        "mayo",
+        "junio",
+        "julio",
+        "agosto",
+        "septiembre",
+        "octubre",
+        "noviembre",
+        "diciembre",
+    ]
     assert moved("31 de enero de 2020", 1, months, day_first=True) == "1 de febrero de 2020"
     assert moved("03/04/2020", 1, months, day_first=True) == "04/04/2020"
 

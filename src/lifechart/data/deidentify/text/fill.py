@@ -23,9 +23,11 @@ _ALNUM = re.compile(r"[^\W_]")
 _SLOT = re.compile(r"\{(\w+)\}")
 _SIGN = re.compile(r"9|\bA\b|(?<=\d)A|A(?=\d)")
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_UNCHANGED = frozenset("dr dra mr mrs ms prof de la del los las van von nurse doctor".split())
-_DRAWN_ANEW = frozenset("facility place street date organisation country".split())
-_FROM_POOL = frozenset("age sex relative profession other year".split())
+_UNCHANGED = frozenset(
+    ["dr", "dra", "mr", "mrs", "ms", "prof", "de", "la", "del", "los", "las", "van", "von", "nurse", "doctor"]
+)
+_DRAWN_ANEW = frozenset(["facility", "place", "street", "date", "organisation", "country"])
+_FROM_POOL = frozenset(["age", "sex", "relative", "profession", "other", "year"])
 _SUFFIXES = ("com", "org", "net", "edu", "co.uk", "health", "es", "example")
 _POOLED = 0.3
 """How often what marked texts show is drawn, where they show any."""

@@ -1,4 +1,4 @@
-"""Moves a written date by whole days and writes it as it was written: `3rd of May '21`, `12/05/2021`, `mayo de 2021`."""
+"""Moves a date by whole days and writes it as it was written: `3rd of May '21`, `12/05/2021`, `mayo de 2021`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ class _Part:
 def moved(text: str, days: int, months: Sequence[str], *, day_first: bool) -> str | None:
     """Return a date moved by `days` in its own form, or None if it is not one that can be moved.
 
-    Where no day is written it is taken to be the 15th, where no month is, 1 July: the form of `1999` cannot move by less
-    than it says.
+    Where no day is written it is taken to be the 15th, where no month is, 1 July.
     """
     numbers = [_Part(*match.span(), match[0]) for match in _NUMBERS.finditer(text)]
     word = _month_word(text, months)

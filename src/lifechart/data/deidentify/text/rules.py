@@ -1,8 +1,8 @@
 """Finds identifiers by rule: patterns, words that announce an identifier, and words that name a place.
 
-The rules are data, `rules/any.toml` and one file a language. This file only says how each kind is applied: `rules` match by
-themselves; after a word of `contexts` stands a value; `heads` draw in the words around them. What begins with a known
-word is tried at that word alone, which is several times faster than a search of the whole text for every pattern.
+The rules are data, `rules/any.toml` and one file a language. This file only says how each kind is applied: `rules`
+match by themselves; after a word of `contexts` stands a value; `heads` draw in the words around them. What begins with
+a known word is tried at that word alone: several times faster than a search of the whole text for every pattern.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Each surrogate is drawn by HMAC-SHA256 from the institution's key, the patient's id and the identifier itself, so it is
 the same in every note of the patient and in every later run, and another for the next patient. Names are replaced word
-for word: `John Smith`, `Smith, John` and `Mr Smith` stay one person. Dates move by the patient's own offset, as those of
-the structured record do (deidentify.dates). What no surrogate can be made of gets its tag.
+for word: `John Smith`, `Smith, John` and `Mr Smith` stay one person. Dates move by the patient's own offset, as do
+those of the structured record (deidentify.dates). What no surrogate can be made of gets its tag.
 """
 
 from __future__ import annotations

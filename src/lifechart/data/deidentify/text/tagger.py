@@ -31,6 +31,8 @@ _TOKENS = 3_072
 _REMEMBERED = 200_000
 """Distinct tokens whose embeddings are kept."""
 
+_NEVER_ONE_SIGN = frozenset(("name", "place", "facility", "date", "organisation", "street"))
+
 DILATIONS = (1, 2, 5)
 WIDTHS = (5, 3, 3)
 """Of each convolution: tokens it looks at, and how far apart they are."""
@@ -208,7 +210,13 @@ def _joined(text: str, tokens: Tokens, hits: list[int], types: list[str]) -> lis
         else:
             spans.append(Span(start, start + len(token), type_, "tagger"))
         last = hit
-    return spans
+    return [span for span in spans if _stands_alone(text, span)]
+
+
+def _stands_alone(text: str, span: Span) -> bool:
+    """Return whether a span is more than a mark, and more than one sign where one sign names nobody and no day."""
+    signs = sum(sign.isalnum() for sign in text[span.start : span.end])
+    return signs > (1 if span.type in _NEVER_ONE_SIGN else 0)
 
 
 @cache
