@@ -17,8 +17,9 @@ TYPES = sorted(spans.types())
 def findings(draw):
     text = draw(st.text(alphabet="Ab1 ,.-[]é\n", min_size=1, max_size=60))
     edges = st.integers(0, len(text))
-    pairs = draw(st.lists(st.tuples(edges, edges, st.sampled_from(TYPES)), max_size=8))
-    return text, [Span(min(a, b), max(a, b), kind, "test") for a, b, kind in pairs]
+    reasons = st.sampled_from(["rule:date", "tagger", "known", "again"])
+    drawn = draw(st.lists(st.tuples(edges, edges, st.sampled_from(TYPES), reasons), max_size=8))
+    return text, [Span(min(a, b), max(a, b), kind, reason) for a, b, kind, reason in drawn]
 
 
 @given(findings())
@@ -66,6 +67,11 @@ def test_parts_of_an_address_are_one():
 def test_a_span_holds_whole_words_and_a_number_what_is_written_in_one_with_it(text, found, whole):
     (span,) = merge(text, [found])
     assert text[span.start : span.end] == whole
+
+
+def test_a_rule_says_what_an_overlap_is():
+    found = [Span(0, 9, "name", "tagger"), Span(4, 11, "mrn", "rule:after.mrn"), Span(2, 6, "id", "known")]
+    assert merge("abcdef 12345", found) == [Span(0, 12, "id", "known")]
 
 
 def test_our_own_tags_are_kept():

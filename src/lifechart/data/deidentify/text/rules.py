@@ -150,7 +150,7 @@ def _from_capital(words: str) -> int:
 
 def _identifier(match: re.Match[str]) -> tuple[int, int]:
     groups = match.re.groupindex
-    for name in ("phi", "phi2", "phi3"):
+    for name in ("phi", "phi2", "phi3", "phi4"):
         if name in groups and match[name] is not None:
             return match.span(name)
     return match.span()
