@@ -86,11 +86,12 @@ def test_spanish_has_its_own_policy_and_another_can_be_asked_for():
 
 
 def test_the_patients_own_identifiers_are_found_however_they_are_written():
-    own = known({"name": ["María-José Núñez"], "mrn": ["A 10-20.30"], "street": ["7 Kings Walk"]})
-    text = "MARIA JOSE NUNEZ came; Nunez (no. a102030) of 7, kings walk. maria is a word, so is núñez."
+    own = known({"name": ["María-José Núñez", "Will"], "mrn": ["A 10-20.30"], "street": ["7 Kings Walk"]})
+    text = "MARIA JOSE NUNEZ came; Nunez (no. a102030) of 7, kings walk. Will and maria will stay."
     found = [text[span.start : span.end] for span in own.find(text)]
     assert {"MARIA JOSE NUNEZ", "Nunez", "a102030", "7, kings walk"} <= set(found)
-    assert "maria" not in found
+    assert {"Will", "maria"} <= set(found)
+    assert "will" not in found
 
 
 def test_a_name_that_was_found_once_is_found_again():
