@@ -17,7 +17,7 @@ import pyarrow.ipc as ipc
 
 from lifechart.core import durable
 from lifechart.core.timeline import BIRTH, RECORD_END, UNDATED
-from lifechart.data import tally
+from lifechart.data import deaths, tally
 from lifechart.data.deidentify import dates
 from lifechart.data.sources import AFTER_END, DUPLICATE, HELD_BACK, LINKED, OLDER_VERSION, order
 from lifechart.data.spill import Plan
@@ -89,6 +89,7 @@ def settle(
     patient. `end`: when observation ended, before any shift. `mode`: as in deidentify.dates.
     """
     rows, superseded = _newest(rows)
+    rows, superseded = _one_death(rows, superseded)
     rows = _supply(rows, linked).join(
         subjects.select("subject_id", cut=pl.lit(end, pl.Datetime("us")) + pl.col("offset") - pl.col("curtailment")),
         on="subject_id",
@@ -144,6 +145,16 @@ def _newest(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         rows.join(verdicts, on=_RESOURCE, how="anti", maintain_order="left"),
         rows.join(verdicts, on=_RESOURCE, maintain_order="left").select(columns),
     )
+
+
+def _one_death(rows: pl.DataFrame, superseded: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Take out the deaths that give way to another; as (rows, superseded), as `_newest` returns them."""
+    others = deaths.superseded(rows)
+    if others is None:
+        return rows, superseded
+    keys = (*_RESOURCE, "code")
+    more = others.with_columns(outcome=pl.lit(DUPLICATE)).select(superseded.columns)
+    return rows.join(others.select(keys), on=keys, how="anti", maintain_order="left"), pl.concat([superseded, more])
 
 
 def _supply(rows: pl.DataFrame, linked: pl.DataFrame) -> pl.DataFrame:
