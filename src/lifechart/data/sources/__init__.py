@@ -84,10 +84,11 @@ LINKED = "?"
 
 KEPT, NOT_MAPPED, WITHDRAWN, QUARANTINED = "kept", "not mapped", "withdrawn", "quarantined"
 DUPLICATE, OLDER_VERSION, AFTER_END, HELD_BACK = "duplicate", "older version", "after the end", "held back"
-OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
+WITHHELD = "withheld by consent"
+OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, WITHHELD, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
 """What can become of a resource; every one read ends as exactly one of these. `withdrawn`: its own status says that it
-did not happen or was entered in error. `held back`: a note, whose text is not de-identified yet. `after the end`: dated
-after the patient's observation ends."""
+did not happen or was entered in error. `withheld by consent`: its patient may not be in this build (data.consent).
+`held back`: a note, whose text is not de-identified yet. `after the end`: dated after the patient's observation ends."""
 
 ENTRY_BITS = 24
 """A position is `line << ENTRY_BITS | entry`: the line within the unit, and the entry of a bundle on that line."""

@@ -11,7 +11,8 @@ import polars as pl
 
 from lifechart.core.errors import RecordError
 from lifechart.core.timeline import COLUMNS, Timeline
-from lifechart.data.sources import LINKED
+from lifechart.data import units
+from lifechart.data.sources import LINKED, results
 from lifechart.data.sources.fhir_reader import Reader
 from lifechart.data.sources.fhir_rows import UNCODED, Resource, Rows, microseconds, moment
 from lifechart.data.sources.order import rank
@@ -51,7 +52,7 @@ def chart(resources: Iterable[Resource], as_of: datetime | None = None) -> Chart
     subjects = {ids[row[1]] for row in rows.rows}
     if len(subjects) != 1 or not reader.counts["Patient", "kept"]:
         raise RecordError("chart", f"{len(subjects)} patients", "resources of one patient, its Patient among them")
-    events = sorted(_events(rows, as_of), key=_key)
+    events = sorted(_in_one_unit(_events(rows, as_of)), key=_key)
     kept = [
         event for before, event in zip([None, *events], events, strict=False) if _content(event) != _content(before)
     ]
@@ -97,6 +98,20 @@ def _events(rows: Rows, as_of: datetime | None) -> list[tuple[Any, ...]]:
             time = now
         events.append((time, rank(code, kind), code, value, text, unit, kind, reference))
     return events
+
+
+def _in_one_unit(events: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Put values right by the functions that training data go through; words that no list holds stay, for the page."""
+    times, ranks, codes, values, texts, written, kinds, references = zip(*events, strict=True)
+    frame = pl.DataFrame(
+        {"code": codes, "numeric_value": values, "text_value": texts, "unit": written, "kind": kinds},
+        schema={name: COLUMNS[name] for name in ("code", "numeric_value", "text_value", "unit", "kind")},
+        strict=False,
+    )
+    read, _ = results.read(frame, words=True)
+    found = units.canonical(read).events
+    columns = (found.get_column(name).to_list() for name in ("code", "numeric_value", "text_value", "unit", "kind"))
+    return list(zip(times, ranks, *columns, references, strict=True))
 
 
 def _key(event: tuple[Any, ...]) -> tuple[Any, ...]:

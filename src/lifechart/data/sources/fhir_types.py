@@ -23,7 +23,7 @@ from lifechart.data.sources.fhir_mapping import (
     Mapped,
 )
 from lifechart.data.sources.fhir_rows import UNCODED, Resource, Rows, Unusable, code_of, midnight, preferred, tail
-from lifechart.data.sources.results import as_written
+from lifechart.data.sources.results import as_written, beside
 
 Handler = Callable[[Rows, Resource], str | None]
 """Append the resource's rows; return the status under which it is withdrawn, if it is."""
@@ -85,6 +85,8 @@ def _measure(
     if value is not None and not isinstance(value, (int, float)):
         raise Unusable("value is not a number")
     unit = quantity.get("code") or quantity.get("unit")
+    if "referenceRange" in part or "interpretation" in part or "comparator" in quantity:
+        text = beside(quantity, part) or text
     rows.rows.append((rows.position, patient, r.get("id"), number, time, value, unit, text, link))
 
 
