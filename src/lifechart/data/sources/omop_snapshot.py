@@ -26,7 +26,8 @@ from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.data.sources import omop
 from lifechart.data.sources.omop_mapping import CONCEPT, LOCATION, PERSON, tables
-from lifechart.ledger.statement import Statement, Subject
+from lifechart.ledger import lineage
+from lifechart.ledger.statement import Statement
 
 FROM_ENVIRONMENT = "env:"
 """Before the name of an environment variable that holds the URL, so that a password need not stand in a command."""
@@ -76,12 +77,12 @@ def snapshot(
             bar.advance(task)
     files = omop.source.files(aside)
     inputs = [
-        {"file": number, "bytes": file.stat().st_size, "sha256": durable.file_digest(file)}
+        lineage.File(lineage.file_name(file, number), durable.file_digest(file), file.stat().st_size)
         for number, file in enumerate(files, start=1)
     ]
-    # The same digest that the ingest of these files names as its input, so that a trace leads here.
-    predicate = {"source": omop.source.name, "rows": counts, "files": len(files)}
-    log.append(Statement("extract", (Subject("extract", durable.digest_of(inputs)),), predicate))
+    # The extract is named as the ingest of these files will name it, so that a trace leads here.
+    for statement in lineage.extract(inputs, {"source": omop.source.name, "rows": counts}):
+        log.append(statement)
     aside.rename(out)
     durable.sync_directory(out.parent)
     return counts
