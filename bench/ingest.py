@@ -20,6 +20,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from bench import _other_sources
+
 _SHARED = Path(os.environ.get("LIFECHART_SHARED", Path(__file__).parents[2] / "shared"))
 _SYNTHEA = _SHARED / "data" / "synthea-r4.tar.gz"
 _QUICK_PATIENTS = 100
@@ -47,7 +49,7 @@ def main(quick: bool) -> dict[str, float]:
         table.add_row(name, f"{figures[name]:,.0f}", f"{figures[name] * size:,.0f}", f"{figures[name + '_clock']:,.0f}")
     table.add_row("ratio", f"{ratio:.3f}", "", f"{figures['ingest_clock'] / figures['orjson_clock']:.3f}")
     Console().print(table)
-    return {"fhir_ratio_to_orjson": round(ratio, 4)}
+    return {"fhir_ratio_to_orjson": round(ratio, 4), **_other_sources.measure(quick)}
 
 
 def _synthea(patients: int) -> Iterator[dict[str, Any]]:

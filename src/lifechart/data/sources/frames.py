@@ -6,6 +6,7 @@ quotes. A gzipped CSV cannot be entered in the middle, so it is one part.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -27,7 +28,7 @@ DELIMITED = (".csv", ".tsv", ".txt", ".psv")
 PARQUET = ".parquet"
 LINE = "line"
 """Column that numbers a frame's rows within their span, from 0, broken rows included."""
-UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, ValueError)
+UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, ValueError, csv.Error)
 """What reading a table can raise when its bytes are at fault."""
 
 _UNIT_BYTES = 64 << 20
@@ -37,6 +38,7 @@ _ROW_BYTES = 100
 _GZIP_RATIO = 8
 _BATCH_ROWS = 250_000
 _BLOCK_BYTES = 16 << 20
+_REPLACEMENT = "\ufffd"
 _DELIMITERS = "\t,;|"
 _NULLS = ["", "NULL", "null", "NA", "N/A", "NaN", "nan", "\\N", "None", "#N/A"]
 
@@ -129,24 +131,25 @@ def _parquet(path: Path, span: Span, wanted: list[str]) -> Iterator[Piece]:
 
 
 def _delimited(path: Path, span: Span, wanted: list[str]) -> Iterator[Piece]:
-    packed = _Unpacked(path) if path.suffix == ".gz" else None
+    opened: _Unpacked | _Part
     with _open(path) as stream:
         first = stream.readline(1 << 20)
-        if packed is None:
+        if path.suffix == ".gz":
+            opened = _Unpacked(path)
+        else:
             stream.seek(span.start)
             rest = stream.read(span.stop - span.start if span.stop >= 0 else -1)
+            opened = _Part(first + rest if span.start else rest)
     names, delimiter = _header(first)
-    found = _matched(names, wanted)
-    opened = packed or pa.BufferReader(first + rest if span.start else rest)
     lines = 0
-    for piece in _records(opened, delimiter, found, wanted):
+    for piece in _records(opened, delimiter, _matched(names, wanted), wanted):
         lines = piece.lines
         yield piece
-    if packed is not None and packed.early:
+    if opened.early:
         yield Piece(_empty(wanted), lines + 1, [(lines, "gzip ends early")])
 
 
-def _records(opened: object, delimiter: str, found: dict[str, str], wanted: list[str]) -> Iterator[Piece]:
+def _records(opened: _Unpacked | _Part, delimiter: str, found: dict[str, str], wanted: list[str]) -> Iterator[Piece]:
     refused: list[int] = []
 
     def refuse(row: pc.InvalidRow) -> str:
@@ -165,7 +168,7 @@ def _records(opened: object, delimiter: str, found: dict[str, str], wanted: list
             ),
             convert_options=pc.ConvertOptions(
                 include_columns=list(found.values()),
-                column_types=dict.fromkeys(found.values(), pa.binary()),
+                column_types=dict.fromkeys(found.values(), pa.string()),
                 strings_can_be_null=True,
                 null_values=_NULLS,
             ),
@@ -183,44 +186,67 @@ def _records(opened: object, delimiter: str, found: dict[str, str], wanted: list
             broken.append((refused.pop(0), "malformed"))
             stop += 1
         numbers = np.setdiff1d(np.arange(lines, stop), [line for line, _ in broken])
-        yield _decoded(_named(pl.DataFrame(batch), found, wanted), numbers, stop, broken)
+        frame = _named(pl.DataFrame(batch), found, wanted).with_columns(pl.Series(LINE, numbers, dtype=pl.Int64))
+        yield _legible(frame, stop, broken) if opened.replaced else Piece(frame, stop, broken)
         lines = stop
     if refused:
         yield Piece(_empty(wanted), lines + len(refused), [(line, "malformed") for line in sorted(refused)])
 
 
-def _decoded(frame: pl.DataFrame, numbers: np.ndarray, stop: int, broken: list[tuple[int, str]]) -> Piece:
-    """Return a piece whose bytes are text; rows in which they are no UTF-8 are broken."""
-    numbered = frame.with_columns(pl.Series(LINE, numbers, dtype=pl.Int64))
-    binary = pl.col([name for name, dtype in frame.schema.items() if dtype == pl.Binary])
-    try:
-        return Piece(numbered.with_columns(binary.cast(pl.String)), stop, broken)
-    except pl.exceptions.ComputeError:
-        good = pl.Series([all(_is_text(value) for value in row) for row in frame.iter_rows()], dtype=pl.Boolean)
-        wrong = [(line, "not UTF-8") for line in numbered.filter(~good).get_column(LINE)]
-        return Piece(numbered.filter(good).with_columns(binary.cast(pl.String)), stop, broken + wrong)
+def _legible(frame: pl.DataFrame, stop: int, broken: list[tuple[int, str]]) -> Piece:
+    """Return a piece without the rows in which bytes that are no UTF-8 had to be replaced."""
+    spoilt = pl.any_horizontal(pl.col(pl.String).str.contains(_REPLACEMENT, literal=True).fill_null(False))
+    wrong = [(line, "not UTF-8") for line in frame.filter(spoilt).get_column(LINE)]
+    return Piece(frame.filter(~spoilt), stop, broken + wrong)
 
 
-def _is_text(value: object) -> bool:
-    if isinstance(value, bytes):
-        try:
-            value.decode()
-        except UnicodeDecodeError:
-            return False
-    return True
+class _Part:
+    """Bytes of a file for Arrow to read. What is no UTF-8 is replaced: Arrow loses a broken row that holds it."""
 
+    early = False
+    closed = False
 
-class _Unpacked:
-    """A gzip stream for Arrow to read; if it breaks off, it ends with its last whole line."""
-
-    def __init__(self, path: Path) -> None:
-        self._stream = gzip.GzipFile(path, "rb")
-        self.early = self.closed = False
+    def __init__(self, content: bytes) -> None:
+        self.replaced = False
+        if not content.isascii():
+            try:
+                content.decode()
+            except UnicodeDecodeError:
+                self.replaced = True
+                content = content.decode(errors="replace").encode()
+        self._stream = io.BytesIO(content)
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes."""
-        block, self.early = documents.fill(self._stream, size if size >= 0 else 1 << 62)
-        return block[: block.rfind(b"\n") + 1] if self.early else block
+        return self._stream.read(size)
+
+    def close(self) -> None:
+        """Let go of the bytes."""
+        self._stream.close()
+        self.closed = True
+
+
+class _Unpacked:
+    """A gzip stream for Arrow to read; if it breaks off, it ends with its last whole line. Replaces as `_Part` does."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = gzip.GzipFile(path, "rb")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._left, self._ended = b"", False
+        self.early = self.closed = self.replaced = False
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, `size` of them unless the end is near: replaced ones are longer than they were."""
+        want = size if size >= 0 else 1 << 62
+        while len(self._left) < want and not self._ended:
+            block, self.early = documents.fill(self._stream, want - len(self._left))
+            whole = block[: block.rfind(b"\n") + 1] if self.early else block
+            self._ended = self.early or not block
+            text = self._decoder.decode(whole, final=self._ended)
+            self.replaced = self.replaced or _REPLACEMENT in text
+            self._left += text.encode()
+        given, self._left = self._left[:want], self._left[want:]
+        return given
 
     def close(self) -> None:
         """Close the file."""
