@@ -185,7 +185,9 @@ def _records(opened: _Unpacked | _Part, delimiter: str, found: dict[str, str], w
         while refused and refused[0] <= stop:
             broken.append((refused.pop(0), "malformed"))
             stop += 1
-        numbers = np.setdiff1d(np.arange(lines, stop), [line for line, _ in broken])
+        numbers = np.arange(lines, stop)
+        if broken:
+            numbers = np.setdiff1d(numbers, [line for line, _ in broken], assume_unique=True)
         frame = _named(pl.DataFrame(batch), found, wanted).with_columns(pl.Series(LINE, numbers, dtype=pl.Int64))
         yield _legible(frame, stop, broken) if opened.replaced else Piece(frame, stop, broken)
         lines = stop
