@@ -34,7 +34,7 @@ def ingest(
     path: Annotated[Path, typer.Argument(help="FHIR bundles or Bulk NDJSON, tables or MEDS: a file or folder.")],
     out: Out,
     source: Annotated[str | None, typer.Option(help="The source; by default whichever detects its format.")] = None,
-    mapping: Annotated[Path | None, typer.Option(help="For tables: the YAML that maps columns to events.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="The YAML that maps columns; or a source's own.")] = None,
     dates: Annotated[str, typer.Option(help="shift (by a keyed offset a patient) or year (years only).")] = "shift",
     as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,

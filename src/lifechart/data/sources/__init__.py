@@ -2,8 +2,11 @@
 
 `fhir` reads Bulk NDJSON and bundles: `documents` opens the files, `fhir_mapping` is the table of what is read,
 `fhir_types` applies it to one resource, `fhir_reader` to many, `fhir_chart` to a live chart. `tables` reads any CSV or
-Parquet under a declarative mapping, `meds` a MEDS data set. `order` says which of two events of one moment comes first,
-`results` how results in words are written.
+Parquet under a declarative mapping, `meds` a MEDS data set, `omop` an OMOP CDM, `vcf` variants and polygenic scores,
+`notes` texts, `pathology` and `naaccr` tumours, `registry` deaths and outcomes, `linked` several of them as one; what
+they share is `frames`, which opens tables, `cells`, which reads what stands in them, and `flat`, which finds fields
+under whatever name. `order` says which of two events of one moment comes first, `results` how results in words are
+written.
 A source says what stands in a file; it never de-identifies, sorts or writes: `data.ingest` does that for all of them.
 """
 
@@ -88,7 +91,10 @@ WITHHELD = "withheld by consent"
 OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, WITHHELD, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
 """What can become of a resource; every one read ends as exactly one of these. `withdrawn`: its own status says that it
 did not happen or was entered in error. `withheld by consent`: its patient may not be in this build (data.consent).
-`held back`: a note, whose text is not de-identified yet. `after the end`: dated after the patient's observation ends."""
+`held back`: a note, whose text is not de-identified. `after the end`: dated after the patient's observation ends."""
+
+SELF_DESCRIBED = ("linked", "tables")
+"""Sources that a folder names itself, by a file of its own; they are asked first, whatever else lies there."""
 
 ENTRY_BITS = 24
 """A position is `line << ENTRY_BITS | entry`: the line within the unit, and the entry of a bundle on that line."""
@@ -189,7 +195,7 @@ def find_source(path: Path, name: str | None = None) -> Source:
         if name not in known:
             raise InputError("--source", name, f"one of {sorted(known)}")
         return known[name]
-    for plug in known.values():
+    for plug in sorted(known.values(), key=lambda plug: plug.name not in SELF_DESCRIBED):
         if plug.detects(path):
             return plug
     raise InputError("PATH", str(path), f"records in one of the formats {sorted(known)}")

@@ -38,11 +38,11 @@ class Notes:
 
     def detects(self, path: Path) -> bool:
         """Return whether there is a table of notes."""
-        return any({"patient", "time"} <= set(flat.present(file, FIELDS)) for file in flat.find(path, "note"))
+        return any({"patient", "time"} <= set(flat.present(file, FIELDS)) for file in flat.find(path, "notes"))
 
     def files(self, path: Path, option: str = "") -> list[Path]:
         """Return the tables and every text file beside them, sorted."""
-        tables = flat.find(path, "note")
+        tables = flat.find(path, "notes")
         texts = path.rglob("*.txt") if path.is_dir() else path.parent.rglob("*.txt")
         beside = (
             {file for file in texts if file.is_file()} if any(self._lists(file, option) for file in tables) else set()
@@ -52,7 +52,7 @@ class Notes:
     def units(self, path: Path, option: str = "") -> list[Unit]:
         """Divide the tables into units."""
         flat.renamed(FIELDS, option)
-        return [unit for file in flat.find(path, "note") for unit in flat.plan(self.name, file, option)]
+        return [unit for file in flat.find(path, "notes") for unit in flat.plan(self.name, file, option)]
 
     def record_end(self, path: Path, option: str = "") -> str | None:
         """Return None: notes do not say."""

@@ -58,7 +58,7 @@ class Omop:
         root, table = Path(place), tables()[name]
         stamp = _stamp(root)
         newest = _newest_period(root, stamp) if name == PERIODS else None
-        latest = newest - BELIEVED_AFTER if newest and newest > datetime.min + BELIEVED_AFTER else None
+        latest = newest - BELIEVED_AFTER if newest and newest.year > 1 else None
         zips = _zips(root) if name == PERSON else pl.DataFrame()
         words = vocabulary(root, stamp)
         for piece in omop_files.read(unit.spans[0], name, table.columns):

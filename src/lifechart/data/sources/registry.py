@@ -71,7 +71,7 @@ class Registry:
             yield _deaths(records) if _of_deaths(path) else _outcomes(records)
 
     def _tables(self, path: Path) -> list[Path]:
-        return flat.find(path, "death", "outcome")
+        return flat.find(path, "deaths", "outcomes")
 
 
 def _of_deaths(path: Path) -> bool:
