@@ -31,10 +31,13 @@ LINE = "line"
 UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, ValueError, csv.Error)
 """What reading a table can raise when its bytes are at fault."""
 
-_UNIT_BYTES = 64 << 20
-_UNIT_ROWS = 1_000_000
-_ROW_BYTES = 100
-"""What a row of Parquet stands for when the size of the work is reckoned: about its length as CSV."""
+_UNIT_BYTES = 24 << 20
+_UNIT_ROWS = 300_000
+_WEIGHT = 8
+"""A row of a table takes the memory that a FHIR resource of about so many times its length does; ingestion reckons the
+size of its buckets in the latter."""
+_ROW_BYTES = 80 * _WEIGHT
+"""What a row of Parquet stands for: about its length as CSV, so weighed."""
 _GZIP_RATIO = 8
 _BATCH_ROWS = 250_000
 _BLOCK_BYTES = 16 << 20
@@ -86,10 +89,10 @@ def plan(source: str, path: Path, anchor: str, option: str = "") -> list[Unit]:
         return [Unit(source, (span,), (span.stop - span.start) * _ROW_BYTES, anchor, option) for span in spans]
     size = path.stat().st_size
     if path.suffix == ".gz":
-        return [Unit(source, (Span(name),), size * _GZIP_RATIO, anchor, option)]
+        return [Unit(source, (Span(name),), size * _GZIP_RATIO * _WEIGHT, anchor, option)]
     cuts = [0, *_cuts(path, size), size]
     spans = [Span(name, low, high) for low, high in pairwise(cuts)]
-    return [Unit(source, (span,), span.stop - span.start, anchor, option) for span in spans]
+    return [Unit(source, (span,), (span.stop - span.start) * _WEIGHT, anchor, option) for span in spans]
 
 
 def read(span: Span, wanted: list[str]) -> Iterator[Piece]:

@@ -17,9 +17,10 @@ from lifechart.data.sources.frames import Piece
 _PREFIXES = ("", "omop_", "cdm_")
 _PART = re.compile(r"([_.-]?\d+)?")
 _MAGIC = b"SQLite format 3\0"
-_ROWS = 500_000
+_ROWS = 300_000
 _BATCH = 100_000
-_ROW_BYTES = 100
+_ROW_BYTES = 640
+"""As frames reckons them."""
 
 
 def is_database(path: Path) -> bool:

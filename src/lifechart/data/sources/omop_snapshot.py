@@ -69,21 +69,23 @@ def snapshot(
     aside = out.with_name(f".{out.name}.snapshot")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True, mode=0o700)
-    with _connected(url) as connection, Progress(console=console, disable=not shown) as bar:
-        found = _present(connection, schema)
-        task = bar.add_task("Copying", total=len(found))
-        for table, (name, columns) in found.items():
-            counts[table] = _copy(connection, name, schema, columns, aside / f"{table}.parquet")
-            bar.advance(task)
-    files = omop.source.files(aside)
-    inputs = [
-        lineage.File(lineage.file_name(file, number), durable.file_digest(file), file.stat().st_size)
-        for number, file in enumerate(files, start=1)
-    ]
-    # The extract is named as the ingest of these files will name it, so that a trace leads here.
-    for statement in lineage.extract(inputs, {"source": omop.source.name, "rows": counts}):
-        log.append(statement)
-    aside.rename(out)
+    try:
+        with _connected(url) as connection, Progress(console=console, disable=not shown) as bar:
+            found = _present(connection, schema)
+            task = bar.add_task("Copying", total=len(found))
+            for table, (name, columns) in found.items():
+                counts[table] = _copy(connection, name, schema, columns, aside / f"{table}.parquet")
+                bar.advance(task)
+        # The extract is named as the ingest of these files will name it, so that a trace leads here.
+        inputs = [
+            lineage.File(lineage.file_name(file, number), durable.file_digest(file), file.stat().st_size)
+            for number, file in enumerate(omop.source.files(aside), start=1)
+        ]
+        for statement in lineage.extract(inputs, {"source": omop.source.name, "rows": counts}):
+            log.append(statement)
+        aside.rename(out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     durable.sync_directory(out.parent)
     return counts
 
@@ -95,6 +97,8 @@ def _connected(url: str) -> Iterator[sa.Connection]:
         engine = sa.create_engine(stated)
     except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
         raise InputError("URL", _safe(stated), "a database URL whose driver is installed") from error
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
+        raise InputError("URL", _safe(stated), "an SQLite file that exists")
     if engine.dialect.name != "sqlite":
         engine = engine.execution_options(isolation_level="REPEATABLE READ")
     try:
