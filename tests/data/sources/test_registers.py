@@ -15,7 +15,21 @@ import yaml
 from lifechart.core.errors import InputError
 from lifechart.core.timeline import BIRTH, DEATH
 from lifechart.data import ingest as module
-from lifechart.data.sources import Batch, Source, fhir, linked, naaccr, notes, pathology, registry, tumours
+from lifechart.data.sources import (
+    Batch,
+    Source,
+    fhir,
+    linked,
+    meds,
+    naaccr,
+    notes,
+    omop,
+    pathology,
+    registry,
+    tables,
+    tumours,
+    vcf,
+)
 from lifechart.data.sources.naaccr import moment
 from tests.data.samples import patient, resource, take, write
 
@@ -248,3 +262,17 @@ def test_partial_dates() -> None:
     assert moment("20160230") is None
     assert moment("99999999") is None
     assert all(field.kind and (field.code or field.system) for field in tumours.fields().values())
+
+
+def test_each_folder_is_taken_for_what_it_is(tmp_path: Path) -> None:
+    cdm = tmp_path / "cdm"
+    cdm.mkdir()
+    (cdm / "person.csv").write_text("person_id,gender_concept_id,year_of_birth\n1,8532,1960\n")
+    (cdm / "death.csv").write_text("person_id,death_date,cause_concept_id\n")
+    (cdm / "note.csv").write_text("person_id,note_date,note_text\n")
+    (tmp_path / "notes.csv").write_text("patient,time,text\n")
+    (tmp_path / "deaths.csv").write_text("patient,date\n")
+    plugs = {**PLUGS, "omop": omop.source, "meds": meds.source, "vcf": vcf.source, "tables": tables.source}
+    assert [name for name, plug in plugs.items() if plug.detects(cdm)] == ["omop"]
+    assert [name for name, plug in plugs.items() if plug.detects(tmp_path / "notes.csv")] == ["notes"]
+    assert [name for name, plug in plugs.items() if plug.detects(tmp_path / "deaths.csv")] == ["registry"]

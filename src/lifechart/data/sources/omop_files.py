@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from lifechart.core.errors import InputError
 from lifechart.data.sources import Span, Unit, frames
 from lifechart.data.sources.frames import Piece
 
@@ -62,9 +63,12 @@ def spans(root: Path, table: str) -> list[Span]:
         return [span for unit in units("", root, table, "") for span in unit.spans]
     if table not in _tables(root):
         return []
-    with closing(_connect(root)) as connection:
-        name = _tables(root)[table]
-        last = connection.execute(f'SELECT max(rowid) FROM "{name}"').fetchone()[0] or 0
+    name = _tables(root)[table]
+    try:
+        with closing(_connect(root)) as connection:
+            last = connection.execute(f'SELECT max(rowid) FROM "{name}"').fetchone()[0] or 0
+    except sqlite3.Error as error:
+        raise InputError(table, type(error).__name__, "an SQLite table with row numbers that can be read") from None
     return [Span(str(root), low, min(low + _ROWS, last)) for low in range(0, last, _ROWS)]
 
 

@@ -58,7 +58,7 @@ def batch(piece: Piece, table: Table, vocabulary: Vocabulary, *, latest: datetim
     if table.name == PERSON:
         rows = _person(good, zips)
     elif table.name == PERIODS:
-        rows = _fixed(good.filter(pl.col("time") <= latest) if latest else good, table, RECORD_END)
+        rows = _fixed(good.filter(pl.col("time") <= latest) if latest else good.clear(), table, RECORD_END)
     else:
         rows = _events(good, table, vocabulary)
     faulty = judged.filter(pl.col("reason").is_not_null()).select("position", "reason")
