@@ -6,10 +6,7 @@ quotes. A gzipped CSV cannot be entered in the middle, so it is one part.
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
-import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +19,8 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from lifechart.data.sources import Span, Unit, documents
+from lifechart.data.sources import Span, Unit
+from lifechart.data.sources.streams import REPLACEMENT, Part, Unpacked, open_plain
 
 DELIMITED = (".csv", ".tsv", ".txt", ".psv")
 PARQUET = ".parquet"
@@ -41,7 +39,6 @@ _ROW_BYTES = 80 * _WEIGHT
 _GZIP_RATIO = 8
 _BATCH_ROWS = 250_000
 _BLOCK_BYTES = 16 << 20
-_REPLACEMENT = "\ufffd"
 _DELIMITERS = "\t,;|"
 _NULLS = ["", "NULL", "null", "NA", "N/A", "NaN", "nan", "\\N", "None", "#N/A"]
 
@@ -70,7 +67,7 @@ def columns(path: Path) -> list[str]:
     try:
         if path.suffix.lower() == PARQUET:
             return list(pq.read_schema(path).names)
-        with _open(path) as stream:
+        with open_plain(path) as stream:
             return _header(stream.readline(1 << 20))[0]
     except UNREADABLE:
         return []
@@ -134,15 +131,15 @@ def _parquet(path: Path, span: Span, wanted: list[str]) -> Iterator[Piece]:
 
 
 def _delimited(path: Path, span: Span, wanted: list[str]) -> Iterator[Piece]:
-    opened: _Unpacked | _Part
-    with _open(path) as stream:
+    opened: Unpacked | Part
+    with open_plain(path) as stream:
         first = stream.readline(1 << 20)
         if path.suffix == ".gz":
-            opened = _Unpacked(path)
+            opened = Unpacked(path)
         else:
             stream.seek(span.start)
             rest = stream.read(span.stop - span.start if span.stop >= 0 else -1)
-            opened = _Part(first + rest if span.start else rest)
+            opened = Part(first + rest if span.start else rest)
     names, delimiter = _header(first)
     lines = 0
     for piece in _records(opened, delimiter, _matched(names, wanted), wanted):
@@ -152,7 +149,7 @@ def _delimited(path: Path, span: Span, wanted: list[str]) -> Iterator[Piece]:
         yield Piece(_empty(wanted), lines + 1, [(lines, "gzip ends early")])
 
 
-def _records(opened: _Unpacked | _Part, delimiter: str, found: dict[str, str], wanted: list[str]) -> Iterator[Piece]:
+def _records(opened: Unpacked | Part, delimiter: str, found: dict[str, str], wanted: list[str]) -> Iterator[Piece]:
     refused: list[int] = []
 
     def refuse(row: pc.InvalidRow) -> str:
@@ -200,67 +197,9 @@ def _records(opened: _Unpacked | _Part, delimiter: str, found: dict[str, str], w
 
 def _legible(frame: pl.DataFrame, stop: int, broken: list[tuple[int, str]]) -> Piece:
     """Return a piece without the rows in which bytes that are no UTF-8 had to be replaced."""
-    spoilt = pl.any_horizontal(pl.col(pl.String).str.contains(_REPLACEMENT, literal=True).fill_null(False))
+    spoilt = pl.any_horizontal(pl.col(pl.String).str.contains(REPLACEMENT, literal=True).fill_null(False))
     wrong = [(line, "not UTF-8") for line in frame.filter(spoilt).get_column(LINE)]
     return Piece(frame.filter(~spoilt), stop, broken + wrong)
-
-
-class _Part:
-    """Bytes of a file for Arrow to read. What is no UTF-8 is replaced: Arrow loses a broken row that holds it."""
-
-    early = False
-    closed = False
-
-    def __init__(self, content: bytes) -> None:
-        self.replaced = False
-        if not content.isascii():
-            try:
-                content.decode()
-            except UnicodeDecodeError:
-                self.replaced = True
-                content = content.decode(errors="replace").encode()
-        self._stream = io.BytesIO(content)
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes."""
-        return self._stream.read(size)
-
-    def close(self) -> None:
-        """Let go of the bytes."""
-        self._stream.close()
-        self.closed = True
-
-
-class _Unpacked:
-    """A gzip stream for Arrow to read; if it breaks off, it ends with its last whole line. Replaces as `_Part` does."""
-
-    def __init__(self, path: Path) -> None:
-        self._stream = gzip.GzipFile(path, "rb")
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._left, self._ended = b"", False
-        self.early = self.closed = self.replaced = False
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, `size` of them unless the end is near: replaced ones are longer than they were."""
-        want = size if size >= 0 else 1 << 62
-        while len(self._left) < want and not self._ended:
-            block, self.early = documents.fill(self._stream, want - len(self._left))
-            whole = block[: block.rfind(b"\n") + 1] if self.early else block
-            self._ended = self.early or not block
-            text = self._decoder.decode(whole, final=self._ended)
-            self.replaced = self.replaced or _REPLACEMENT in text
-            self._left += text.encode()
-        given, self._left = self._left[:want], self._left[want:]
-        return given
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-        self.closed = True
-
-
-def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
 
 
 def _header(line: bytes) -> tuple[list[str], str]:
