@@ -9,6 +9,7 @@ which takes its place whole at the end; killed at any point, the same command go
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -34,7 +35,7 @@ from lifechart.data.deidentify import structured
 from lifechart.data.engines import open_engine
 from lifechart.data.publish import publish_bucket
 from lifechart.data.settle import settle_bucket
-from lifechart.data.sources import Unit, find_source
+from lifechart.data.sources import Attaching, Unit, find_source
 from lifechart.data.spill import Plan, Spill, spill
 from lifechart.data.tally import Rules
 from lifechart.data.vault import encryption
@@ -44,6 +45,8 @@ from lifechart.ledger.statement import Statement, Subject
 
 _BUCKET_BYTES = 256 << 20
 """Input that makes up one bucket; the rows of one bucket are in memory together."""
+_LOCK = "lock"
+"""Within the work folder: held by the run that works there."""
 _SMALL = 32 << 20
 """Below this, starting processes costs more than it saves."""
 
@@ -97,6 +100,8 @@ def ingest(
         raise InputError(
             "--work", str(work), "nothing, unless the data set is encrypted: it takes its place by a rename"
         )
+    if workers is not None and engine != "processes":
+        raise InputError("--workers", workers, f"nothing with --engine {engine}: a cluster knows its own cores")
     recipients = [vault_keys.check_recipient(recipient) for recipient in encrypt_to]
     workplace = (work or out.parent).absolute() / f".{out.name}.ingest"
     if out.exists():
@@ -123,6 +128,9 @@ def ingest(
         run("Ordering", settle_bucket, ((plan, bucket, len(units), units[0].anchor, end) for bucket in buckets))
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
+        if isinstance(reader, Attaching):
+            run("Attaching", reader.attach, ((u, number, plan.dataset, key, dates) for number, u in enumerate(units)))
+            reader.gather(plan.dataset, len(units))
         account = _finish(plan, units, files, notes, rules)
         stated = {
             "source": reader.name,
@@ -159,14 +167,14 @@ def _plan(
 def _held(work: Path) -> Iterator[None]:
     """Hold the work folder, so that no second run can work in it; the lock goes with the process."""
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(work / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                "--out", work.name[1 : -len(".ingest")], "a folder that no other ingest is making at this moment"
-            ) from error
+        except OSError as error:
+            # A network file system may have no locks at all; then nobody is kept out.
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise InputError("--out", work.name, "a folder that no other ingest is at work in") from error
         yield
     finally:
         os.close(descriptor)
@@ -188,7 +196,10 @@ def _begin(work: Path, path: Path, files: list[Path], parameters: dict[str, Any]
             durable.sweep(work)
             return datetime.fromisoformat(left["started"])
     for left_over in work.iterdir():
-        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+        if left_over.is_dir():
+            shutil.rmtree(left_over)
+        elif left_over.name != _LOCK:
+            left_over.unlink()
     started = datetime.now().replace(microsecond=0)  # noqa: DTZ005 -- wall clock at the place of care, as the records
     durable.write_json(note, {"identity": identity, "started": started.isoformat()})
     return started
@@ -244,7 +255,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     counts, reasons = balance(notes, left_out)
     durable.sweep(plan.dataset)
     durable.write_bytes(plan.dataset / "quarantine.ndjson", quarantine_lines(units, files, notes, left_out))
-    shutil.copyfile(plan.work / "inputs.json", plan.dataset / "inputs.json")
+    durable.write_bytes(plan.dataset / "inputs.json", (plan.work / "inputs.json").read_bytes())
     dropped = Counter({"text held back": sum(note.texts_held_back for note in notes)})
     for file in found:
         for suffix in (".json", ".held_back"):
@@ -298,7 +309,7 @@ def _hand_over(
         "extract": lineage.extract_digest(inputs),
         "transform": transform.subjects[0].digest,
         "inputs": {"files": account.files, "bytes": account.bytes},
-        "account": account.to_json(),
+        "account": account.public(),
         "consent": plan.admission.to_json(),
         "members": members.seal(plan.dataset, account.dataset_digest, plan.key, evidence),
     }
