@@ -20,6 +20,7 @@ FAMILIES = (
     "privacy",
     "consents",
     "vaults",
+    "terminologies",
     "releases",
     "governance",
     "trials",

@@ -79,7 +79,7 @@ def ingest(
     print_rows(found.table())
     if late:
         print("Somebody withdrew while this was being made, and is in it: make it anew (`lifechart consent where`).")
-    if found.values:
+    if found.values or found.codes_unsound:
         print_rows(found.values_table())
     print(f"{found.events:,} events of {found.subjects:,} patients in {out}")
 

@@ -49,6 +49,8 @@ class Account:
     """Reason -> single events left out, or values held back, of resources whether kept or not."""
     values: dict[str, int] = field(default_factory=dict)
     """What became of values: converted, unit respelled, not convertible, no unit, implausible (units.Converted)."""
+    codes_unsound: dict[str, int] = field(default_factory=dict)
+    """"System: problem" -> codes that are not as their system writes them (codes.forms). They are kept as written."""
     codes_backed_off: int = 0
     codes_withheld: int = 0
     bytes: int = 0
@@ -71,8 +73,9 @@ class Account:
         return [("resource type", *outcomes, "all"), *named]
 
     def values_table(self) -> list[tuple[str, ...]]:
-        """Return a header and rows for a terminal: what became of values and their units."""
-        return [("values", "events"), *((name, shown(number)) for name, number in self.values.items())]
+        """Return a header and rows for a terminal: what became of values and units, and codes that are unsound."""
+        unsound = [(f"codes of {name}", shown(number)) for name, number in self.codes_unsound.items()]
+        return [("values and codes", ""), *((name, shown(number)) for name, number in self.values.items()), *unsound]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for account.json, which stays with the data set: every count as it is."""

@@ -24,6 +24,7 @@ import orjson
 import polars as pl
 
 import lifechart
+from lifechart.codes import forms, terminology
 from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.data import publish, shards, tally
@@ -116,6 +117,7 @@ def ingest(
         raise InputError("PATH", str(path), "at least one file with something in it")
     size = sum(unit.size for unit in units)
     parameters = {"source": reader.name, "option": option, "dates": dates, "min_patients": min_patients, "as_of": as_of}
+    parameters["terminologies"] = terminology.digest()
     workshop = open_engine(engine, workers=_processes(workers, size), progress=progress, address=address)
     with _held(workplace), workshop as run:
         plan = _plan(workplace, path, files, size, parameters, key, admission)
@@ -273,6 +275,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
         subjects=splits.height,
         dropped=dict(sorted((+dropped).items())),
         values=dict(sorted((+values).items())),
+        codes_unsound=forms.unsound(codes.get_column("code")),
         codes_backed_off=backed_off[False],
         codes_withheld=backed_off[True],
         bytes=sum(file.stat().st_size for file in files),
