@@ -192,7 +192,7 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
     return (
         pl.when(~present)
         .then(pl.lit("patient absent"))
-        .when(pl.col("kind") == "note")
+        .when((pl.col("kind") == "note") & pl.col("text_value").is_null())
         .then(pl.lit(HELD_BACK))
         .when(pl.col("code").str.ends_with(LINKED))
         .then(pl.lit("medication absent"))

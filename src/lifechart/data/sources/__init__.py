@@ -91,7 +91,7 @@ WITHHELD = "withheld by consent"
 OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, WITHHELD, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
 """What can become of a resource; every one read ends as exactly one of these. `withdrawn`: its own status says that it
 did not happen or was entered in error. `withheld by consent`: its patient may not be in this build (data.consent).
-`held back`: a note, whose text is not de-identified yet. `after the end`: dated after the patient's observation
+`held back`: a note, where notes are not asked for (data.notes). `after the end`: dated after the patient's observation
 ends."""
 
 SELF_DESCRIBED = ("linked", "tables")
@@ -121,6 +121,8 @@ class Unit:
     """The resource type whose rows prove that a patient exists; empty: any row does."""
     option: str = ""
     """As given to `units`."""
+    texts: bool = False
+    """Whether the prose of notes and reports is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
