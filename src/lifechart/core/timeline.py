@@ -44,6 +44,8 @@ KINDS = (
     "imaging",
     "family_history",
     "care_plan",
+    "order",
+    "administrative",
     "device",
     "death",
     "record",

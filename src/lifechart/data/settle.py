@@ -178,7 +178,7 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
         .when(pl.col("kind") == "note")
         .then(pl.lit(HELD_BACK))
         .when(pl.col("code").str.ends_with(LINKED))
-        .then(pl.lit("medication absent"))
+        .then(pl.lit("medication or device absent"))
         .when(undated)
         .then(pl.lit("no date"))
         .when(pl.col("time") > pl.col("cut"))

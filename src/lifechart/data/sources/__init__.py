@@ -45,42 +45,21 @@ ROWS: dict[str, Any] = {
 `name` is the display that stood beside the code; `link` names another resource ("Type/id") that supplies what the row
 lacks: the encounter of an undated row, or the medication whose code replaces LINKED. `unit` is the UCUM code where the
 record gives one, else the unit as written. `comparator` is one of COMPARATORS, for a value that is only a bound;
-`low` and `high` the reference range that stood beside the value, in the value's unit; `flag` the record's own reading of
-it, or why there is no value: one of FLAGS."""
+`low` and `high` the reference range that stood beside the value, in the value's unit; `flag` the record's own reading
+of it, or why there is no value: one of FLAGS."""
 
 COMPARATORS = ("<", "<=", ">=", ">", "ad")
 """`ad`: enough to reach the value given (FHIR R5)."""
 
 FLAGS = (
-    *(
-        "N",
-        "L",
-        "LL",
-        "H",
-        "HH",
-        "A",
-        "AA",
-        "POS",
-        "NEG",
-        "IND",
-        "DET",
-        "ND",
-        "S",
-        "I",
-        "R",
-        "<",
-        ">",
-        "U",
-        "D",
-        "B",
-        "W",
-    ),
-    *("unknown", "asked-unknown", "not-asked", "asked-declined", "not-performed", "error", "masked", "not-applicable"),
+    *("N", "L", "LL", "H", "HH", "A", "AA", "POS", "NEG", "IND", "DET", "ND", "S", "I", "R", "<", ">", "U", "D", "B"),
+    *("W", "unknown", "asked-unknown", "not-asked", "asked-declined", "not-performed", "error", "masked"),
+    "not-applicable",
 )
 """v3-ObservationInterpretation codes, then data-absent-reason codes; what is not listed is left out."""
 
-LINKED = "?"
-"""Stands in a code for what the linked resource will supply."""
+LINKED = "\n?"
+"""Stands in a code for what the linked resource will supply. No code of a record has a line's end in it."""
 
 KEPT, NOT_MAPPED, WITHDRAWN, QUARANTINED = "kept", "not mapped", "withdrawn", "quarantined"
 DUPLICATE, OLDER_VERSION, AFTER_END, HELD_BACK = "duplicate", "older version", "after the end", "held back"
