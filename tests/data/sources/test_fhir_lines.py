@@ -121,7 +121,7 @@ ODD: st.SearchStrategy[Any] = st.one_of(
         [[], {}, [[]], [{}], [None], {"coding": None}, {"coding": []}, {"coding": [None]}, {"reference": 5}]
     ),
     st.recursive(
-        st.integers(), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.just("item"), inner), max_leaves=4
+        st.integers(0, 9), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.just("item"), inner), max_leaves=4
     ),
 )
 
@@ -133,10 +133,15 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [*found, *(place for key, inner in children for place in places(inner, (*path, key)))]
 
 
+def copy(value: Any) -> Any:
+    """Return a value of its own: hypothesis may draw one and the same list twice."""
+    return orjson.loads(orjson.dumps(value))
+
+
 @st.composite
 def mutated(draw: st.DrawFn) -> Resource:
     """A valid resource with up to four of its elements replaced, removed or doubled."""
-    one: Resource = orjson.loads(orjson.dumps(draw(st.sampled_from(SEEDS))))
+    one: Resource = copy(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 4))):
         path = draw(st.sampled_from(places(one)))
         parent: Any = one
@@ -150,9 +155,9 @@ def mutated(draw: st.DrawFn) -> Resource:
         elif how == "add" and isinstance(parent, dict):
             parent[
                 draw(st.sampled_from(["value", "coding", "valueString", "component", "contained", "meta", "id"]))
-            ] = draw(ODD)
+            ] = copy(draw(ODD))
         else:
-            parent[path[-1]] = draw(ODD)
+            parent[path[-1]] = copy(draw(ODD))
     return one
 
 
