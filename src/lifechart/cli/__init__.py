@@ -12,7 +12,7 @@ from importlib import import_module
 from lifechart.cli.root import app
 from lifechart.core.errors import LifechartError
 
-FAMILIES = ("stages", "releases", "serving", "ledgers")
+FAMILIES = ("stages", "releases", "serving", "ledgers", "exports")
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 
 for _family in FAMILIES:

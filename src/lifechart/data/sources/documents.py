@@ -14,6 +14,8 @@ from lifechart.data.sources import Span, Unit
 
 LINE_SUFFIXES = (".ndjson", ".jsonl")
 SUFFIXES = (*LINE_SUFFIXES, ".json")
+UNFINISHED = ".export.json"
+"""Lies in a folder while a bulk export into it is not finished."""
 UNIT_BYTES = 64 << 20
 """A unit holds about this much; its rows take about as much memory again."""
 MAX_LINE = 64 << 20

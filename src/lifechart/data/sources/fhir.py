@@ -38,7 +38,9 @@ class Fhir:
         return False
 
     def files(self, path: Path, option: str = "") -> list[Path]:
-        """Return the JSON and NDJSON files, sorted."""
+        """Return the JSON and NDJSON files, sorted; raises InputError for an export that is not finished."""
+        if (path / documents.UNFINISHED).exists():
+            raise InputError("PATH", str(path), "a finished export: the same `lifechart export` goes on with this one")
         return documents.find_files(path)
 
     def units(self, path: Path, option: str = "") -> list[Unit]:

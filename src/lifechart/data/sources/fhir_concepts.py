@@ -113,7 +113,7 @@ def supplied(rows: Rows, r: Resource, type_: str, m: Mapped) -> Found | None:
         return None
     if reference.startswith("#"):
         inside = (item for item in r.get("contained") or () if item.get("id") == reference[1:])
-        concepts = stated_concepts(next(inside, None) or {}, (("code",), ("type",)))
+        concepts = stated_concepts(next(inside, {}), (("code",), ("type",)))
         return coded(rows, united(concepts)[0], m.kind, type_, m.prefix) if concepts else None
     supplier = "Medication" if m.supplier == "medication" else "Device"
     code = f"{m.prefix}//{LINKED}" if m.prefix else LINKED

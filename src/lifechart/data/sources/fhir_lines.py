@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -54,10 +54,13 @@ class _Meta(msgspec.Struct, gc=False):
     versionId: str | None = None
 
 
-class _Known(dict[bytes, Any]):
+_T = TypeVar("_T")
+
+
+class _Known(dict[bytes, _T]):
     """Bytes -> what they describe; forgets everything when there is too much of it."""
 
-    def keep(self, key: bytes, value: Any) -> Any:
+    def keep(self, key: bytes, value: _T) -> _T:
         """Remember and return `value`."""
         if len(self) >= _REMEMBERED:
             self.clear()
@@ -96,8 +99,8 @@ def _struct(
     fields: list[Any] = [(name, kind | None, None) for name, kind in typed]
     fields += [(_attribute(name), msgspec.Raw, msgspec.Raw()) for name in raw]
     fields += [(name, None, None) for name in unusual]
-    tag = {"tag": type_, "tag_field": "resourceType"} if tagged else {}
-    return msgspec.defstruct(type_, fields, gc=False, rename={"class_": "class"}, **tag)
+    tag, tag_field = (type_, "resourceType") if tagged else (None, None)
+    return msgspec.defstruct(type_, fields, gc=False, rename={"class_": "class"}, tag=tag, tag_field=tag_field)
 
 
 def _attribute(name: str) -> str:
@@ -119,7 +122,7 @@ def _object(r: Any, names: Sequence[str]) -> Resource:
     return {name: orjson.loads(bytes(part)) for name, part in parts if len(part)}
 
 
-def _new_owner(rows: Rows, key: bytes, owners: _Known) -> int:
+def _new_owner(rows: Rows, key: bytes, owners: _Known[int]) -> int:
     """Return the number of the patient that a reference, as bytes, names for the first time."""
     number = rows.patient(orjson.loads(key)["reference"])
     owners.keep(key, number)
@@ -138,7 +141,9 @@ def _mapped(rows: Rows, reading: Mapping) -> LineReader:
     parts, owners_of = _getter(described), _getter(reading.patients)
     moments = _getter([path[0] for path in reading.times if len(path) == 1])
     periods = tuple(path for path in reading.times if len(path) == 2)
-    owners, known, times = _Known(), _Known(), rows.times
+    known: _Known[Described] = _Known()
+    owners: _Known[int] = _Known()
+    times = rows.times
 
     def time_of(r: Any) -> int | None:
         time = None
@@ -168,7 +173,7 @@ def _mapped(rows: Rows, reading: Mapping) -> LineReader:
     def read(line: bytes) -> str | None:
         r = decode(line)
         key = b"\n".join(parts(r))
-        found: Described | None = known.get(key)
+        found = known.get(key)
         if found is None:
             found = reading.describe(rows, _object(r, described))
             known.keep(key, found)
@@ -205,7 +210,9 @@ def _observations(rows: Rows) -> LineReader:
     raw = (*_SAID, *_ASKED, "subject")
     decode = _decoder("Observation", typed, raw, (*_RARE_VALUES, *_RARE_TIMES))
     parts, parts_here = _getter(_ASKED), _getter((*_SAID, *_ASKED))
-    known, known_parts, owners = _Known(), _Known(), _Known()
+    known: _Known[tuple[str | None, str, int, str | None, Marks | None]] = _Known()
+    known_parts: _Known[tuple[int, str | None, Marks | None]] = _Known()
+    owners: _Known[int] = _Known()
     times, append, marked = rows.times, rows.rows.append, rows.marks
 
     def said(r: Any, key: bytes) -> tuple[str | None, str, int, str | None, Marks | None]:
@@ -250,7 +257,7 @@ def _observations(rows: Rows) -> LineReader:
         key = b"\n".join(parts_here(r))
         status, kind, concept, words, marks = known.get(key) or said(r, key)
         if status is not None:
-            return str(status)
+            return status
         text, later = r.effectiveDateTime, r.issued
         if not text:
             raise Unusual
@@ -289,12 +296,14 @@ _VISIT = tuple(
 def _encounters(rows: Rows) -> LineReader:
     typed = (("period", _Period), ("actualPeriod", _Period))
     decode = _decoder("Encounter", typed, (*_VISIT, "subject"), ())
-    parts, known, owners = _getter(_VISIT), _Known(), _Known()
+    parts = _getter(_VISIT)
+    known: _Known[fhir_encounter.Visit] = _Known()
+    owners: _Known[int] = _Known()
 
     def read(line: bytes) -> str | None:
         r = decode(line)
         key = b"\n".join(parts(r))
-        visit: fhir_encounter.Visit | None = known.get(key)
+        visit = known.get(key)
         if visit is None:
             visit = fhir_encounter.describe(rows, _object(r, _VISIT))
             known.keep(key, visit)
