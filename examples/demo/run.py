@@ -40,6 +40,7 @@ def main() -> None:
         f"evaluate {dataset} --model {model} --out {report} --truth {hospital / 'truth'}",
     )
     stage("Through the gate", f"release risk --model {model} --report {report / 'report.json'}")
+    sign(demo / "people")
     stage("Let out to the simulated environment", "phase risk simulation --reason 'first stage of validation'")
     stage("Anyone can check the log", "ledger verify")
     print(f"\nAll stages: {time.monotonic() - began:.0f} s on {os.cpu_count()} cores.")
@@ -55,6 +56,24 @@ def stage(title: str, command: str) -> None:
     if code:
         raise SystemExit(f"demo: `lifechart {command}` ended with exit status {code}")
     print(f"({time.monotonic() - began:.0f} s)", flush=True)
+
+
+def sign(folder: Path) -> None:
+    """Have two officers sign for the first phase, each with a key of their own; the author of the model may not."""
+    officers = {"dr.okafor": "medical-officer", "sam.steward": "data-steward"}
+    for number, (name, office) in enumerate(officers.items()):
+        key = folder / name / f"{name}.pem"
+        run("person", "key", name, "--out", key)
+        run("person", "add", "--key", key.with_suffix(".pub"), "--office", office, "--staff-number", f"{number:04}")
+        stage(
+            f"{name} signs as {office}",
+            f"approve risk simulation --key {key} --office {office} --comment 'report and limits read'",
+        )
+
+
+def run(*arguments: str | Path) -> None:
+    """Run one command without showing it."""
+    subprocess.run([LIFECHART, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def serve(hospital: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import signal
 import subprocess
@@ -416,8 +417,14 @@ def test_the_statement_binds_input_parameters_account_and_data(tmp_path: Path) -
     write(tmp_path / "in" / "all.ndjson", *many(10))
     log = Log()
     account, _ = take(tmp_path / "in", tmp_path / "out", log=log)
-    (statement,) = log.statements
-    assert statement.kind == "ingest"
+    extract, transform, statement = log.statements
+    assert [said.kind for said in log.statements] == ["extract", "transform", "ingest"]
+    file = tmp_path / "in" / "all.ndjson"
+    assert [subject.name for subject in extract.subjects] == ["extract", "file 1 (.ndjson)"]
+    assert extract.subjects[1].digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert statement.predicate["extract"] == extract.subjects[0].digest
+    assert statement.predicate["transform"] == transform.subjects[0].digest
+    assert transform.predicate["parameters"]["dates"] == "year"
     assert [(subject.name, subject.digest) for subject in statement.subjects] == [("dataset", account.dataset_digest)]
     assert shards.verify(tmp_path / "out") == account.dataset_digest
     assert statement.predicate["account"]["total"] == account.total

@@ -79,6 +79,7 @@ def test_a_manifest_signed_by_another_key_is_refused(institution: Institution) -
         institution.settings.shelf,
         institution.log,
         institution.shelf._verifier,
+        institution.shelf._stages,
         Signer.generate("lifechart/example-hospital/release"),
     )
     model, report = institution.train(1)

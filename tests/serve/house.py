@@ -26,6 +26,7 @@ from lifechart.serve.predict import Desk, Predictor
 from lifechart.serve.records import Ehr
 from tests.care.toy import DIGEST, ToyForecaster, report
 from tests.serve.toy_ehr import BASE, ToyEhr
+from tests.undemanding import undemanding
 
 PASSWORD = "correct horse battery"
 
@@ -99,7 +100,12 @@ class Hospital:
 @contextmanager
 def hospital(folder: Path) -> Iterator[Hospital]:
     """Open a house in `folder` with a clinician, a steward and a client system."""
-    settings = Settings(home=folder / "home", institution="Riverbend Hospital", fhir_url=BASE)
+    settings = Settings(
+        home=folder / "home",
+        institution="Riverbend Hospital",
+        fhir_url=BASE,
+        phases=undemanding(folder / "phases.toml"),
+    )
     ehr, forecaster = ToyEhr(), ToyForecaster()
     # Threads in the place of processes, so that a test can turn the forecaster; test_predict has the processes.
     hire = partial(ThreadPoolExecutor, 1)

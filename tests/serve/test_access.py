@@ -146,7 +146,7 @@ CLINICIAN, STEWARD = frozenset({Role.CLINICIAN}), frozenset({Role.STEWARD})
 def test_what_becomes_of_an_answer(
     phase: Phase, on: bool, is_test: bool, roles: frozenset[Role], expected: Showing
 ) -> None:
-    assert showing(DECLARATION, User("x", roles), phase, on, is_test) is expected
+    assert showing(DECLARATION, User("x", roles), phase, on, is_test=is_test) is expected
 
 
 @pytest.mark.parametrize(

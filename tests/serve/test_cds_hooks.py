@@ -1,5 +1,6 @@
 """CDS Hooks 2.0 as a client sees it: discovery, cards, the reasons for none, and feedback that finds its answer."""
 
+import re
 import uuid
 from collections import defaultdict
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from lifechart.core.capability import Phase
+from lifechart.ledger.trace import trace
 from lifechart.serve.surfaces.cds_hooks import PREFETCH, SERVICE
 from tests.serve.house import Hospital, make_readonly
 from tests.serve.toy_ehr import BASE
@@ -68,6 +70,10 @@ def test_cards_from_the_prefetch_alone(place: Hospital) -> None:
     detail = cards[0]["detail"]
     for part in ("within 1 year: 20%", "95% interval 14%–28%", "Usual for patients aged 65 to 79: 5.0%", "AUROC"):
         assert part in detail
+    (answer,) = place.statements("answer")
+    for card in cards:
+        reference = re.search(r"Reference ([0-9a-f-]{14})$", card["detail"])[1]
+        assert trace(place.house.ledger, reference).start == answer.subjects[0].digest
 
 
 def test_the_link_leads_to_that_risk_on_the_page(place: Hospital) -> None:

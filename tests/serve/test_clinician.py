@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from lifechart.core.capability import Phase
+from lifechart.ledger.trace import trace
 from lifechart.serve.store import Decision
 from tests.care.toy import HEART_FAILURE, LUNG_CANCER
 from tests.serve.house import Hospital, make_readonly
@@ -113,6 +114,63 @@ def test_an_answer_is_audited_before_the_page_is_sent(ward: Hospital) -> None:
     (statement,) = ward.statements("answer")
     assert statement.subjects[0].digest == hidden(page, "answer")
     assert statement.predicate["user"] == "dr.reyes"
+
+
+@pytest.mark.parametrize(
+    "turn", [lambda ward: ward.switch(False), lambda ward: ward.phase(Phase.OFF)], ids=["switched-off", "phase-off"]
+)
+def test_a_chart_opened_without_forecasts_is_audited_too(ward: Hospital, turn) -> None:
+    turn(ward)
+    assert "Creatinine" in ward.client.get("/patients/ines").text
+    (statement,) = ward.statements("view")
+    assert (statement.predicate["user"], statement.predicate["what"]) == ("dr.reyes", "chart")
+    assert [subject.digest for subject in statement.subjects] == [ward.house.auditor.patient("ines")]
+    assert "ines" not in str(statement)
+    assert not ward.statements("answer")
+
+
+def test_a_chart_without_forecasts_is_not_shown_if_the_ledger_cannot_say_so(
+    ward: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.switch(False)
+    make_readonly(monkeypatch)
+    answer = ward.client.get("/patients/ines")
+    assert answer.status_code == 503
+    found = ward.client.get("/patients", params={"q": "okafor"})
+    assert found.status_code == 503
+    for identifier in (*IDENTIFIERS, "OKAFOR"):
+        assert identifier not in answer.text + found.text
+
+
+def test_an_answer_is_the_only_statement_of_the_chart_that_it_is_on(ward: Hospital) -> None:
+    ward.client.get("/patients/ines")
+    assert len(ward.statements("answer")) == 1
+    assert not ward.statements("view")
+
+
+def test_people_who_were_found_are_audited(ward: Hospital) -> None:
+    ward.client.get("/patients", params={"q": "zz"})
+    assert not ward.statements("view"), "nobody was shown"
+    ward.client.get("/patients", params={"q": "okafor"})
+    (statement,) = ward.statements("view")
+    assert statement.predicate["what"] == "search"
+    assert [subject.digest for subject in statement.subjects] == [ward.house.auditor.patient("tom")]
+
+
+def test_every_sentence_carries_a_reference_that_leads_to_its_sources(ward: Hospital) -> None:
+    page = ward.client.get("/patients/ines").text
+    (answer,) = ward.statements("answer")
+    references = re.findall(r'eference <span class="lc-mono">([0-9a-f-]{14})<', page)
+    assert len(references) == 1 + page.count('class="lc-risk"')
+    for reference in references:
+        graph = trace(ward.house.ledger, reference)
+        assert graph.start == answer.subjects[0].digest
+        assert {"release", "train", "evaluate"} <= {node.kind for node in graph.nodes.values()}
+    asked = {trace(ward.house.ledger, reference).asked for reference in references}
+    assert any(f"about {HEART_FAILURE}: 0." in each for each in asked)
+    flags = ward.client.get("/patients/tom").text
+    (reference,) = re.findall(r'eference <span class="lc-mono">([0-9a-f-]{14})<', flags.split("Risks ahead")[0])
+    assert "about flag-0" in trace(ward.house.ledger, reference).asked
 
 
 def test_no_audit_no_page(ward: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,12 +31,18 @@ PAGES = {
     "not-allowed": ("dr.reyes", "/steward"),
     "steward": ("sam.steward", "/steward"),
     "release": ("sam.steward", "/steward/risk/releases/1"),
+    "trace-release": ("sam.steward", "/steward/trace/2"),
+    "trace-answer": ("sam.steward", "/steward/trace/4"),
+    "trace-data-set": ("sam.steward", f"/steward/trace/{'cd' * 32}"),
+    "trace-nothing": ("sam.steward", "/steward/trace/gossip"),
 }
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     with hospital(tmp_path_factory.mktemp("house")) as held:
+        held.sign_in()
+        held.client.get("/patients/ines")
         yield held
 
 

@@ -72,6 +72,27 @@ def test_the_ledger_verifies_and_damage_is_told(office: Hospital) -> None:
     assert "The ledger is damaged" in form(office, "/steward/verify").text
 
 
+def test_a_reference_leads_to_a_page_that_leads_on(office: Hospital) -> None:
+    office.sign_in("dr.reyes")
+    chart = office.client.get("/patients/ines").text
+    reference = re.search(r'eference <span class="lc-mono">([0-9a-f-]{14})<', chart)[1]
+    office.sign_in("sam.steward")
+    page = office.client.get("/steward/trace", params={"thing": reference})
+    assert page.url.path == f"/steward/trace/{reference}"
+    for words in ("what risk said about", "release, entry", "train, entry", "Rests on"):
+        assert words in page.text, words
+    links = set(re.findall(r'href="(/steward/trace/[0-9a-f]{64})"', page.text))
+    assert len(links) > 4
+    for link in links:
+        assert office.client.get(link).status_code == 200, link
+    model = office.client.get(f"/steward/trace/{office.forecaster.digest}").text
+    assert "Capabilities that rest on it" in model
+    assert "1 answers" in model
+    assert office.client.get("/steward/trace", params={"thing": ""}).url.path == "/steward"
+    assert office.client.get("/steward/trace/gossip").status_code == 400
+    assert office.client.get("/steward/trace/..%2f..%2fetc").status_code in (400, 404)
+
+
 def test_an_auditor_reads_and_changes_nothing(place: Hospital) -> None:
     add_account(place.house.store, "ann.auditor", PASSWORD, [Role.AUDITOR])
     place.sign_in("ann.auditor")

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from lifechart.core.errors import InputError
-from lifechart.core.timeline import Timeline
+from lifechart.core.timeline import Timeline, limit_of
 
 _TABLE = Path(__file__).with_suffix(".toml")
 
@@ -33,6 +33,10 @@ class RedFlag:
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
             raise InputError(f"red flag {self.key}", (self.at_least, self.at_most), "one of at_least, at_most")
+
+    def can_tell(self, beside: str | None) -> bool:
+        """Say whether a value with this beside it is comparable: `<7` does not say whether 6.5 was reached."""
+        return not limit_of(beside).startswith("<" if self.at_least is not None else ">")
 
     def holds(self, value: float) -> bool:
         """Say whether `value` is past the threshold. The threshold itself counts as past it."""
@@ -91,11 +95,11 @@ def raised(timeline: Timeline, as_of: datetime, table: RedFlags | None = None) -
         & pl.col("numeric_value").is_not_null()
         & pl.col("unit").is_not_null()
     )
-    rows = recent.select("time", "code", "numeric_value", "unit", "reference").rows()
+    rows = recent.select("time", "code", "numeric_value", "unit", "reference", "text_value").rows()
     found = []
     for flag in table.flags:
-        comparable = [row for row in rows if row[1] in flag.codes and row[3] in flag.units]
+        comparable = [row for row in rows if row[1] in flag.codes and row[3] in flag.units and flag.can_tell(row[5])]
         if comparable and flag.holds(comparable[-1][2]):
-            time, code, value, unit, reference = comparable[-1]
+            time, code, value, unit, reference, _ = comparable[-1]
             found.append(Raised(flag, value, unit, time, code, reference))
     return found

@@ -19,7 +19,7 @@ from lifechart.core.answer import Answer, Claim, Disposition, Evidence, Evidence
 from lifechart.core.capability import Declaration, Grounds, Role
 from lifechart.core.errors import IntegrityError
 from lifechart.core.forecast import Driver, Forecast, Risk
-from lifechart.core.timeline import Timeline
+from lifechart.core.timeline import Timeline, limit_of
 
 _POLICY = Path(__file__).with_suffix(".toml")
 _SEX = "GENDER//"
@@ -187,7 +187,7 @@ def _risk_claim(items: dict[int, dict[str, Any]], grounds: Grounds, risk: Risk, 
 def _driver_evidence(row: dict[str, Any], driver: Driver, names: dict[str, str]) -> Evidence:
     label = names.get(driver.code, driver.code)
     if row["numeric_value"] is not None:
-        label += f" {row['numeric_value']:.4g} {row['unit'] or ''}".rstrip()
+        label += f" {limit_of(row['text_value'])}{row['numeric_value']:.4g} {row['unit'] or ''}".rstrip()
     # An event that the source gave no resource of its own (a birth date) is a line of the patient's own record.
     return Evidence(EvidenceKind.CHART, row["reference"] or "Patient", label, row["time"], driver.effect)
 

@@ -12,7 +12,23 @@ from importlib import import_module
 from lifechart.cli.root import app
 from lifechart.core.errors import LifechartError
 
-FAMILIES = ("stages", "releases", "serving", "ledgers", "exports")
+FAMILIES = (
+    "exports",
+    "stages",
+    "snapshots",
+    "texts",
+    "images",
+    "privacy",
+    "consents",
+    "vaults",
+    "releases",
+    "governance",
+    "trials",
+    "serving",
+    "ledgers",
+    "tracing",
+    "witnessing",
+)
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 
 for _family in FAMILIES:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lifechart.cli.root import Out, Seed, app, print_rows
+from lifechart.cli.root import Out, Seed, app, me, print_rows
 from lifechart.core.settings import load_settings
 
 
@@ -21,9 +21,11 @@ def simulate(
     today: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day the record ends.")] = None,
 ) -> None:
     """Simulate a hospital whose truth is known, and export its records as FHIR."""
+    from lifechart.ledger.log import open_log
     from lifechart.simulate import hospital
 
-    made = hospital.simulate(out, lives, seed, (today or datetime.now().astimezone()).date())
+    with closing(open_log(load_settings())) as log:
+        made = hospital.simulate(out, lives, seed, (today or datetime.now().astimezone()).date(), log=log)
     print_rows(made.table())
 
 
@@ -36,26 +38,42 @@ def ingest(
     dates: Annotated[str, typer.Option(help="shift (by a keyed offset a patient) or year (years only).")] = "shift",
     as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+    purpose: Annotated[
+        list[str] | None, typer.Option(help="What for, as in the consent register; by default training and evaluation.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="processes (this machine) or ray (a cluster).")] = "processes",
+    encrypt: Annotated[list[str] | None, typer.Option(help="Encrypt the data set for age1…; may be repeated.")] = None,
+    work: Annotated[Path | None, typer.Option(help="With --encrypt: where to work, such as a disk in memory.")] = None,
 ) -> None:
-    """Read records, de-identify them, and write a data set."""
+    """Read records, de-identify them, and write a data set of those who may be in it."""
     from lifechart.data import ingest as stage
+    from lifechart.data.consent import holdings
     from lifechart.data.deidentify import structured
     from lifechart.ledger.log import open_log
 
     settings = load_settings()
+    key = structured.load_key(settings)
     with closing(open_log(settings)) as log:
         found = stage.ingest(
             path,
             out,
-            key=structured.load_key(settings),
+            key=key,
             log=log,
+            admission=holdings.admission_for(settings, log, key, path, purpose),
+            evidence=holdings.evidence_folder(settings),
             source=source,
             option=str(mapping or ""),
             workers=workers,
             dates=dates,
             as_of=as_of,
+            engine=engine,
+            address=settings.ray_address,
+            encrypt_to=encrypt or (),
+            work=work,
         )
     print_rows(found.table())
+    if found.values:
+        print_rows(found.values_table())
     print(f"{found.events:,} events of {found.subjects:,} patients in {out}")
 
 
@@ -73,7 +91,7 @@ def train(
     from lifechart.model import train as stage
 
     with closing(open_log(load_settings())) as log:
-        result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device)
+        result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, actor=me())
     print(result.summary())
 
 

@@ -7,6 +7,8 @@ from lifechart.codes.systems import URIS, split
 ANY = "*"
 """`SYSTEM//*` stands for any code of a system: the last parent of all."""
 
+_STEPPED = ("VARIANT",)
+"""Systems whose codes say what they belong to part by part: `VARIANT//GENE//consequence//zygosity`."""
 _ATC_LENGTHS = (5, 4, 3, 1)
 
 
@@ -23,6 +25,8 @@ def parent(code: str) -> str | None:
     'ICD10CM//E11'
     >>> parent("LOINC//72166-2//SNOMED//266919005")
     'LOINC//72166-2'
+    >>> parent("VARIANT//BRCA1//frameshift_variant//heterozygous")
+    'VARIANT//BRCA1//frameshift_variant'
     >>> parent("SNOMED//44054006")
     'SNOMED//*'
     """
@@ -30,6 +34,8 @@ def parent(code: str) -> str | None:
     if not system or local == ANY:
         return None
     question, mark, _ = local.partition("//")
+    if mark and system in _STEPPED:
+        return f"{system}//{local.rpartition('//')[0]}"
     if mark and system in URIS:
         return f"{system}//{question}"
     if system in ("ICD10CM", "ICD10", "ICD9CM") and len(local) > 3:

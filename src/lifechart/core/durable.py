@@ -3,33 +3,60 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from lifechart.core.errors import StorageError
+
 _CHUNK = 1 << 20
+_PART = ".part"
+_FULL = {errno.ENOSPC: "no space left on the device", errno.EDQUOT: "the quota is spent", errno.EFBIG: "too large"}
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; when the block ends without error it takes `path`'s place, durably.
 
-    After a crash either the old file or the new one is there, never a part of one.
+    After a crash either the old file or the new one is there, never a part of one. Raises StorageError where there is
+    no room for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Random, not only the process's number: two machines that share a file system can have the same.
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_PART}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         with open(aside, "rb+") as file:
             os.fsync(file.fileno())
         aside.replace(path)
         sync_directory(path.parent)
+    except Exception as error:
+        why = _full(error)
+        if why is None:
+            raise
+        raise StorageError(f"{path}: {why}; nothing of it was written") from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what writers that were killed left beside their files. Nobody may be writing under `directory`."""
+    for aside in directory.rglob(f".*{_PART}"):
+        aside.unlink(missing_ok=True)
+
+
+def _full(error: Exception) -> str | None:
+    """Return why there is no room, or None if that is not what went wrong."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return _FULL.get(error.errno)
+    # Polars reports what the system said in words of its own error.
+    return next((why for number, why in _FULL.items() if f"(os error {number})" in str(error)), None)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -8,6 +8,8 @@ LifechartError
 ├── GateRefused           the evidence does not carry the release or the phase
 ├── AccessDenied          this person, role, tenant or phase may not
 ├── AuditError            a statement could not be written, so nothing may be shown
+├── StorageError          a disk is full or a quota spent; what was there before is whole
+├── EngineError           the machines that share the work were lost; the same command goes on
 └── PlugError             an extension is missing, doubled or breaks its contract
 
 A programmer's fault is an `assert`, not one of these.
@@ -32,6 +34,17 @@ class InputError(LifechartError):
     def __init__(self, key: str, value: object, expected: str) -> None:
         self.key, self.value, self.expected = key, value, expected
         super().__init__(f"{key}: got {value!r}, expected {expected}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # So that it keeps its words when a worker process or another machine raised it.
+        return _raised_elsewhere, (type(self), self.args, vars(self))
+
+
+def _raised_elsewhere(kind: type[InputError], words: tuple[object, ...], fields: dict[str, object]) -> InputError:
+    found = kind.__new__(kind, *words)
+    found.args = words
+    vars(found).update(fields)
+    return found
 
 
 class SettingError(InputError):
@@ -59,6 +72,14 @@ class AccessDenied(LifechartError):
 
 class AuditError(LifechartError):
     """The log could not take a statement. Whoever catches this shows nothing to the user."""
+
+
+class StorageError(LifechartError):
+    """A file could not be written because there is no room; names the file. No part of it is left behind."""
+
+
+class EngineError(LifechartError):
+    """The machines that share an ingest's work were lost, more often than is bearable."""
 
 
 class PlugError(LifechartError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,7 +25,20 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8800, ge=1, le=65535, description="port to listen on")
     session_minutes: int = Field(default=30, ge=1, description="idle minutes before signing in again")
+    phases: Path | None = Field(default=None, description="the institution's own demands for each phase (TOML)")
     cookie_secure: bool = Field(default=False, description="HTTPS-only session cookie: for production")
+    ray_address: str = Field(default="", description="Ray cluster for ingest; empty: one of this machine alone")
+    vault_identity: str = Field(default="", description="age identity file; empty: keys/vault.key under home")
+    kms_command: str = Field(default="", description="command that wraps and unwraps keys in a key service")
+
+    @property
+    def vault_key(self) -> Path:
+        """File of the keys that open encrypted data sets."""
+        return Path(self.vault_identity) if self.vault_identity else self.keys / "vault.key"
+
+    consent_policy: Literal["opt-out", "opt-in"] = Field(
+        default="opt-out", description="whether a patient who decided nothing is in data sets"
+    )
 
     @property
     def ledger(self) -> Path:
@@ -45,6 +59,11 @@ class Settings(BaseSettings):
     def shelf(self) -> Path:
         """Folder of released models."""
         return self.home / "shelf"
+
+    @property
+    def protocols(self) -> Path:
+        """Folder of registered protocols and of what trials under them recorded."""
+        return self.home / "protocols"
 
     @property
     def database(self) -> str:

@@ -16,6 +16,10 @@ DEATH = "MEDS_DEATH"
 RECORD_END = "RECORD_END"
 """Where observation stops (the export's date): it censors labels and is never shown to a model."""
 
+COMPARATORS = ("<", "<=", ">=", ">")
+IMPLAUSIBLE = "implausible"
+"""Last word of the `text_value` of a number outside its code's plausible limits. It stays as it was written."""
+
 COLUMNS: Mapping[str, Any] = {
     "time": pl.Datetime("us"),
     "code": pl.String,
@@ -26,7 +30,8 @@ COLUMNS: Mapping[str, Any] = {
     "reference": pl.String,
 }
 """The columns of a timeline. `time` is null for what has no date (sex, ancestry); `reference` names the chart item
-that an event came from ("Observation/17") and is absent from de-identified data."""
+that an event came from ("Observation/17") and is absent from de-identified data. `text_value` is the result in words
+or, beside a number, what stood with it: `<`, `>=`, `5-10`, `1:160`, `H`, IMPLAUSIBLE."""
 
 KINDS = (
     "demographic",
@@ -47,10 +52,30 @@ KINDS = (
     "order",
     "administrative",
     "device",
+    "genomic",
     "death",
     "record",
 )
 """What sort of chart item an event came from. Outcomes are found among `condition`, `encounter` and `death`."""
+
+UNDATED = ("demographic", "genomic")
+"""Kinds whose events need no date: they hold for the whole life."""
+
+
+def limit_of(beside: str | None) -> str:
+    """Return the comparator that stands beside a number, or nothing.
+
+    >>> limit_of("<= L"), limit_of("H"), limit_of(None)
+    ('<=', '', '')
+    """
+    first = (beside or "").split(" ")[0]
+    return first if first in COMPARATORS else ""
+
+
+def believable() -> pl.Expr:
+    """Return the numeric values, null where they are marked implausible: what a model should read of them."""
+    marked = pl.col("text_value").str.ends_with(IMPLAUSIBLE).fill_null(False)
+    return pl.when(~(marked & pl.col("numeric_value").is_not_null())).then("numeric_value")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

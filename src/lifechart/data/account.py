@@ -29,6 +29,8 @@ class Account:
     subjects: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason -> single events left out, or values held back, of resources whether kept or not."""
+    values: dict[str, int] = field(default_factory=dict)
+    """What became of values: converted, unit respelled, not convertible, no unit, implausible (units.Converted)."""
     codes_backed_off: int = 0
     codes_withheld: int = 0
     bytes: int = 0
@@ -53,6 +55,10 @@ class Account:
         ]
         total = ("all", *(str(self.of(outcome)) for outcome in shown), str(self.total))
         return [("resource type", *shown, "all"), *rows, total]
+
+    def values_table(self) -> list[tuple[str, ...]]:
+        """Return a header and rows for a terminal: what became of values and their units."""
+        return [("values", "events"), *((name, str(number)) for name, number in self.values.items())]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for account.json and the ledger."""

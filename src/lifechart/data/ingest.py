@@ -8,34 +8,38 @@ which takes its place whole at the end; killed at any point, the same command go
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 import polars as pl
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import lifechart
 from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.data import publish, shards, tally
 from lifechart.data.account import Account, balance, of_pairs, quarantine_lines, resource_counts
+from lifechart.data.consent import members
+from lifechart.data.consent.admission import EVERYBODY, Admission
 from lifechart.data.deidentify import dates as date_modes
 from lifechart.data.deidentify import structured
+from lifechart.data.engines import open_engine
 from lifechart.data.publish import publish_bucket
 from lifechart.data.settle import settle_bucket
 from lifechart.data.sources import Unit, find_source
 from lifechart.data.spill import Plan, Spill, spill
 from lifechart.data.tally import Rules
+from lifechart.data.vault import encryption
+from lifechart.data.vault import keys as vault_keys
+from lifechart.ledger import lineage
 from lifechart.ledger.statement import Statement, Subject
 
 _BUCKET_BYTES = 256 << 20
@@ -63,6 +67,12 @@ def ingest(
     dates: str = "shift",
     as_of: datetime | None = None,
     min_patients: int = structured.MIN_PATIENTS,
+    admission: Admission = EVERYBODY,
+    evidence: Path | None = None,
+    engine: str = "processes",
+    address: str = "",
+    encrypt_to: Sequence[str] = (),
+    work: Path | None = None,
     progress: bool | None = None,
 ) -> Account:
     """Make the data set `out` from the records at `path`; return what became of every resource.
@@ -70,23 +80,40 @@ def ingest(
     `key`: `structured.load_key(settings)`. `source`, `option`: the plug's name, and what it wants to be told (for
     `tables`, the mapping's path); by default whichever source detects its format. `dates`: `shift` or `year`
     (deidentify.dates). `as_of`: when observation ended; by default what the export says, else its newest date.
-    `workers`: processes; by default one a core. `progress`: show bars on stderr; by default if that is a terminal.
-    Raises InputError for arguments that cannot be used; a bad record never raises.
+    `admission`: who may be in it (data.consent). `evidence`: where proof of its members is kept, under home.
+    `workers`: processes; by default one a core. `engine`, `address`: who does the work, and for `ray` the cluster's
+    address (data.engines). `encrypt_to`: recipients (data.vault.keys); the data set is then written encrypted. `work`:
+    where the work folder is made, by default beside `out`; its rows are without identities but plain, so for an
+    encrypted data set give an encrypted volume, or one in memory. `progress`: show bars on stderr; by default if that
+    is a terminal.
+    Raises InputError for arguments that cannot be used, StorageError for a full disk, EngineError for a cluster that
+    falls apart; a bad record never raises.
     """
     if dates not in date_modes.MODES:
         raise InputError("--dates", dates, f"one of {date_modes.MODES}")
     if min_patients < 1:
         raise InputError("--min-patients", min_patients, "a whole number from 1")
+    if work and not encrypt_to:
+        raise InputError(
+            "--work", str(work), "nothing, unless the data set is encrypted: it takes its place by a rename"
+        )
+    recipients = [vault_keys.check_recipient(recipient) for recipient in encrypt_to]
+    workplace = (work or out.parent).absolute() / f".{out.name}.ingest"
     if out.exists():
+        shutil.rmtree(workplace, ignore_errors=True)  # of a run that was killed when all was done
         raise InputError("--out", str(out), "a folder that does not exist yet")
+    # Wherever a task runs, a path must mean the same file.
+    path, out = path.absolute(), out.absolute()
+    option = str(Path(option).absolute()) if option and Path(option).exists() else option
     reader = find_source(path, source)
     units, files = reader.units(path, option), reader.files(path, option)
     if not units:
         raise InputError("PATH", str(path), "at least one file with something in it")
     size = sum(unit.size for unit in units)
     parameters = {"source": reader.name, "option": option, "dates": dates, "min_patients": min_patients, "as_of": as_of}
-    plan = _plan(out, path, files, size, parameters, key)
-    with _Runner(_processes(workers, size), progress) as run:
+    workshop = open_engine(engine, workers=_processes(workers, size), progress=progress, address=address)
+    with _held(workplace), workshop as run:
+        plan = _plan(workplace, path, files, size, parameters, key, admission)
         run("Hashing", _hash_files, [(files, plan.work / "inputs.json")])
         run("Reading", spill, ((reader, unit, number, plan) for number, unit in enumerate(units)))
         notes = [Spill.load(plan.spill_file(number).with_suffix(".json")) for number in range(len(units))]
@@ -96,8 +123,13 @@ def ingest(
         run("Ordering", settle_bucket, ((plan, bucket, len(units), units[0].anchor, end) for bucket in buckets))
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
-    account = _finish(plan, units, files, notes, rules)
-    return _hand_over(plan, out, account, parameters | {"as_of": end}, log)
+        account = _finish(plan, units, files, notes, rules)
+        stated = {
+            "source": reader.name,
+            "transaction_time": reader.record_end(path, option) or "",
+            "read": str(plan.started),
+        }
+        return _hand_over(plan, out, account, files, parameters | {"as_of": end}, stated, log, evidence, recipients)
 
 
 def _processes(workers: int | None, size: int) -> int:
@@ -108,12 +140,36 @@ def _processes(workers: int | None, size: int) -> int:
     return 1 if size < _SMALL else len(os.sched_getaffinity(0))
 
 
-def _plan(out: Path, path: Path, files: list[Path], size: int, parameters: dict[str, Any], key: bytes) -> Plan:
-    """Make the work folder beside `out`, or go on in the one that the same input, code and parameters left."""
-    work = out.with_name(f".{out.name}.ingest")
-    started = _begin(work, path, files, parameters, key)
+def _plan(
+    work: Path,
+    path: Path,
+    files: list[Path],
+    size: int,
+    parameters: dict[str, Any],
+    key: bytes,
+    admission: Admission,
+) -> Plan:
+    """Begin in the work folder, or go on in what the same input, code and parameters left there."""
+    started = _begin(work, path, files, parameters | {"admission": admission.identity}, key)
     buckets = 1 + size // _BUCKET_BYTES
-    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started)
+    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started, admission)
+
+
+@contextlib.contextmanager
+def _held(work: Path) -> Iterator[None]:
+    """Hold the work folder, so that no second run can work in it; the lock goes with the process."""
+    work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                "--out", work.name[1 : -len(".ingest")], "a folder that no other ingest is making at this moment"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _begin(work: Path, path: Path, files: list[Path], parameters: dict[str, Any], key: bytes) -> datetime:
@@ -129,9 +185,10 @@ def _begin(work: Path, path: Path, files: list[Path], parameters: dict[str, Any]
     if note.exists():
         left = orjson.loads(note.read_bytes())
         if left["identity"] == identity:
+            durable.sweep(work)
             return datetime.fromisoformat(left["started"])
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True, mode=0o700)
+    for left_over in work.iterdir():
+        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
     started = datetime.now().replace(microsecond=0)  # noqa: DTZ005 -- wall clock at the place of care, as the records
     durable.write_json(note, {"identity": identity, "started": started.isoformat()})
     return started
@@ -181,14 +238,21 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     codes = publish.codes_table(zip(described, parts(".described_units"), strict=True), rules.descriptions)
     splits = pl.concat(parts(".splits"))
     shards.write_metadata(plan.dataset, codes, splits)
+    conversions = publish.conversions_table(parts(".conversions") + parts(".usual_conversions"), codes)
+    shards.write_units(plan.dataset, conversions)
     left_out = pl.concat(parts(".left_out"))
     counts, reasons = balance(notes, left_out)
+    durable.sweep(plan.dataset)
     durable.write_bytes(plan.dataset / "quarantine.ndjson", quarantine_lines(units, files, notes, left_out))
     shutil.copyfile(plan.work / "inputs.json", plan.dataset / "inputs.json")
     dropped = Counter({"text held back": sum(note.texts_held_back for note in notes)})
     for file in found:
         for suffix in (".json", ".held_back"):
             dropped.update(orjson.loads(file.with_suffix(suffix).read_bytes()))
+    values: Counter[str] = Counter()
+    for file in found:
+        for suffix in (".values", ".usual_values"):
+            values.update(orjson.loads(file.with_suffix(suffix).read_bytes()))
     backed_off = Counter(wider is None for wider in rules.becomes.values())
     account = Account(
         resources=resource_counts(counts),
@@ -197,6 +261,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
         events=int(codes.get_column("num_events").sum()),
         subjects=splits.height,
         dropped=dict(sorted((+dropped).items())),
+        values=dict(sorted((+values).items())),
         codes_backed_off=backed_off[False],
         codes_withheld=backed_off[True],
         bytes=sum(file.stat().st_size for file in files),
@@ -207,60 +272,41 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     return account
 
 
-def _hand_over(plan: Plan, out: Path, account: Account, parameters: dict[str, Any], log: Ledger) -> Account:
-    """Write the statement, then let the data set take its place. Without a statement there is no data set."""
-    inputs = orjson.loads((plan.work / "inputs.json").read_bytes())
+def _hand_over(
+    plan: Plan,
+    out: Path,
+    account: Account,
+    files: list[Path],
+    parameters: dict[str, Any],
+    stated: dict[str, Any],
+    log: Ledger,
+    evidence: Path | None,
+    recipients: Sequence[str],
+) -> Account:
+    """Write the statements, then let the data set take its place. Without a statement there is no data set."""
+    rows = orjson.loads((plan.work / "inputs.json").read_bytes())
+    named = zip(files, rows, strict=True)
+    inputs = [lineage.File(lineage.file_name(file, row["file"]), row["sha256"], row["bytes"]) for file, row in named]
+    said = {name: str(value) for name, value in parameters.items()} | {"option": Path(parameters["option"]).name}
+    how = {name: value for name, value in said.items() if name != "as_of"}
+    transform = lineage.transform("ingest", how, ("codes", "data"))
+    for statement in (*lineage.extract(inputs, stated), transform):
+        log.append(statement)
     predicate = {
         "code": f"lifechart {lifechart.__version__}",
-        "parameters": {name: str(value) for name, value in parameters.items()}
-        | {"option": Path(parameters["option"]).name},
-        "inputs": {"files": account.files, "bytes": account.bytes, "digest": durable.digest_of(inputs)},
+        "parameters": said,
+        "extract": lineage.extract_digest(inputs),
+        "transform": transform.subjects[0].digest,
+        "inputs": {"files": account.files, "bytes": account.bytes},
         "account": account.to_json(),
+        "consent": plan.admission.to_json(),
+        "members": members.seal(plan.dataset, account.dataset_digest, plan.key, evidence),
     }
     log.append(Statement("ingest", (Subject("dataset", account.dataset_digest),), predicate))
-    plan.dataset.rename(out)
-    durable.sync_directory(out.parent)
+    if recipients:
+        encryption.encrypt(plan.dataset, out, recipients, log=log)
+    else:
+        plan.dataset.rename(out)
+        durable.sync_directory(out.parent)
     shutil.rmtree(plan.work)
     return account
-
-
-class _Runner:
-    """Runs tasks in order here, or on several processes, with a bar."""
-
-    def __init__(self, processes: int, progress: bool | None) -> None:
-        self._processes = processes
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        shown = console.is_terminal if progress is None else progress
-        self._bars = Progress(*columns, console=console, disable=not shown)
-        self._pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> _Runner:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        self._bars.stop()
-
-    def __call__(self, title: str, function: Callable[..., None], tasks: Iterable[tuple[Any, ...]]) -> None:
-        """Call `function` with each tuple of arguments; raises the first error."""
-        waiting = list(tasks)
-        bar = self._bars.add_task(title, total=len(waiting))
-        if self._processes == 1 or len(waiting) == 1:
-            for arguments in waiting:
-                function(*arguments)
-                self._bars.advance(bar)
-            return
-        if self._pool is None:
-            self._pool = _pool(self._processes)
-        for future in as_completed([self._pool.submit(function, *arguments) for arguments in waiting]):
-            future.result()
-            self._bars.advance(bar)
-
-
-def _pool(processes: int) -> ProcessPoolExecutor:
-    # Polars must not be forked; and each process has one core to itself, so its own threads would only get in the way.
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")
-    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))

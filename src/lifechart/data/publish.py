@@ -9,7 +9,7 @@ import polars as pl
 
 from lifechart.codes import parents
 from lifechart.core import durable
-from lifechart.data import shards
+from lifechart.data import shards, units
 from lifechart.data.deidentify import structured
 from lifechart.data.settle import EVENTS
 from lifechart.data.spill import Plan
@@ -22,12 +22,19 @@ def publish_bucket(plan: Plan, bucket: int, rules: Rules) -> None:
     note = file.with_suffix(".held_back")
     if note.exists():
         return
-    events, held_back = apply(pl.read_ipc(file), rules)
+    settled = pl.read_ipc(file)
+    # Doing it again changes nothing in what settle already put right.
+    usual = units.canonical(settled, rules.usual) if rules.usual else None
+    events, held_back = apply(usual.events if usual else settled, rules)
     splits = shards.write_shards(plan.dataset, f"{bucket:04d}", events)
-    codes, units = describe(events)
-    for frame, suffix in ((splits, ".splits"), (codes, ".described"), (units, ".described_units")):
+    codes, code_units = describe(events)
+    again = usual.conversions if usual else pl.DataFrame(schema=units.CONVERSIONS)
+    frames = (splits, ".splits"), (codes, ".described"), (code_units, ".described_units"), (again, ".usual_conversions")
+    for frame, suffix in frames:
         with durable.replacing(file.with_suffix(suffix)) as aside:
             frame.write_ipc(aside)
+    values = {name: number for name, number in usual.counts.items() if name in units.CHANGED} if usual else {}
+    durable.write_json(file.with_suffix(".usual_values"), values)
     durable.write_json(note, held_back)
 
 
@@ -67,15 +74,21 @@ def describe(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         num_subjects=pl.col("subject_id").n_unique().cast(pl.Int64),
         num_events=pl.len().cast(pl.Int64),
     )
-    units = events.filter(pl.col("unit").is_not_null()).group_by("code", "unit").agg(num=pl.len().cast(pl.Int64))
-    return codes, units
+    measured = events.filter(pl.col("unit").is_not_null()).group_by("code", "unit").agg(num=pl.len().cast(pl.Int64))
+    return codes, measured
+
+
+def conversions_table(parts: Iterable[pl.DataFrame], codes: pl.DataFrame) -> pl.DataFrame:
+    """Return metadata/units.parquet (columns units.CONVERSIONS) for the codes that are written."""
+    done = pl.concat([pl.DataFrame(schema=units.CONVERSIONS), *parts]).unique()
+    return done.join(codes.select("code"), on="code", how="semi").sort("code", "written", "unit")
 
 
 def codes_table(parts: Iterable[tuple[pl.DataFrame, pl.DataFrame]], descriptions: Mapping[str, str]) -> pl.DataFrame:
     """Return metadata/codes.parquet (columns shards.CODES) from the buckets' descriptions."""
-    described, units = (pl.concat(frames) for frames in zip(*parts, strict=True))
+    described, counted = (pl.concat(frames) for frames in zip(*parts, strict=True))
     usual = (
-        units.group_by("code", "unit")
+        counted.group_by("code", "unit")
         .agg(pl.col("num").sum())
         .sort("num", "unit", descending=[True, False])
         .unique("code", keep="first", maintain_order=True)

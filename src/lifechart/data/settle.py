@@ -8,7 +8,7 @@ birth; the same event twice is one event. The result does not depend on the orde
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +16,8 @@ import polars as pl
 import pyarrow.ipc as ipc
 
 from lifechart.core import durable
-from lifechart.core.timeline import BIRTH, RECORD_END
-from lifechart.data import tally
+from lifechart.core.timeline import BIRTH, RECORD_END, UNDATED
+from lifechart.data import tally, units
 from lifechart.data.deidentify import dates
 from lifechart.data.sources import AFTER_END, DUPLICATE, HELD_BACK, LINKED, OLDER_VERSION, order
 from lifechart.data.spill import Plan
@@ -49,6 +49,9 @@ class Settled:
     sources.OUTCOMES or, for the quarantined, the reason."""
     dropped: Counter[str]
     """Reason -> single events left out."""
+    values: Counter[str] = field(default_factory=Counter)
+    """What became of values and their units (units.Converted.counts)."""
+    conversions: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=units.CONVERSIONS))
 
 
 def read_bucket(plan: Plan, bucket: int, units: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -64,19 +67,21 @@ def read_bucket(plan: Plan, bucket: int, units: int) -> tuple[pl.DataFrame, pl.D
     return pl.concat(frames), subjects
 
 
-def settle_bucket(plan: Plan, bucket: int, units: int, anchor: str, end: datetime) -> None:
+def settle_bucket(plan: Plan, bucket: int, num_units: int, anchor: str, end: datetime) -> None:
     """Settle one bucket and write its events, what was left out, and its counts, unless an earlier run already did."""
     file = plan.bucket_file(bucket)
     note = file.with_suffix(".json")
     if note.exists():
         return
-    rows, subjects = read_bucket(plan, bucket, units)
+    rows, subjects = read_bucket(plan, bucket, num_units)
     linked = pl.read_ipc(plan.linked_file)
     settled = settle(rows, subjects, linked, anchor=anchor, end=end, mode=plan.dates)
     tally.count(settled.events, plan.min_patients).save(file)
-    for frame, suffix in ((settled.events, ".arrow"), (settled.left_out, ".left_out")):
+    written = ((settled.events, ".arrow"), (settled.left_out, ".left_out"), (settled.conversions, ".conversions"))
+    for frame, suffix in written:
         with durable.replacing(file.with_suffix(suffix)) as aside:
             frame.write_ipc(aside)
+    durable.write_json(file.with_suffix(".values"), settled.values)
     durable.write_json(note, settled.dropped)
 
 
@@ -105,7 +110,8 @@ def settle(
     # Somebody of whom nothing dated is left was not observed.
     dated = pl.col("time").is_not_null().any().over("subject_id")
     unseen = kept.filter(~dated).with_columns(outcome=pl.lit(AFTER_END)).select(superseded.columns)
-    kept = kept.filter(dated)
+    converted = units.canonical(kept.filter(dated))
+    kept = converted.events
     left_out = (
         pl.concat([out, unseen])
         .unique(_RESOURCE, keep="first", maintain_order=True)
@@ -119,7 +125,7 @@ def settle(
     dropped["repeated"] += events.height - single.height
     if mode == "year":
         single = single.with_columns(time=dates.years(pl.col("time")))
-    return Settled(single, left_out, +dropped)
+    return Settled(single, left_out, +dropped, converted.counts, converted.conversions)
 
 
 def _newest(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -171,7 +177,7 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
     """Return why a row does not stay, or null. Reads the columns `cut` and `birth`."""
     proofs = rows if not anchor else rows.filter(pl.col("type") == anchor)
     present = pl.col("subject_id").is_in(proofs.get_column("subject_id").unique().to_list())
-    undated = pl.col("time").is_null() & (pl.col("kind") != "demographic")
+    undated = pl.col("time").is_null() & ~pl.col("kind").is_in(UNDATED)
     return (
         pl.when(~present)
         .then(pl.lit("patient absent"))

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import lifechart
 from lifechart.core import durable
 from lifechart.core.errors import InputError, IntegrityError
+from lifechart.data.vault import sealed
 
 SPLITS = ("train", "tuning", "held_out")
 """80, 10 and 10 per cent of the subjects, by their keyed ids."""
@@ -46,6 +47,15 @@ CODES = pa.schema(
 )
 _SUBJECT_SPLITS = pa.schema(
     [pa.field("subject_id", pa.int64(), nullable=False), pa.field("split", pa.string(), nullable=False)]
+)
+UNITS = pa.schema(
+    [
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("written", pa.string(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
+        pa.field("factor", pa.float64(), nullable=False),
+        pa.field("offset", pa.float64(), nullable=False),
+    ]
 )
 MANIFEST = "manifest.json"
 _HASHED = ("data", "metadata")
@@ -84,6 +94,11 @@ def write_metadata(dataset: Path, codes: pl.DataFrame, splits: pl.DataFrame) -> 
     durable.write_json(dataset / "metadata" / "dataset.json", description)
 
 
+def write_units(dataset: Path, conversions: pl.DataFrame) -> None:
+    """Write metadata/units.parquet (columns UNITS): value in `unit` = value as `written` * factor + offset."""
+    _write(conversions.select(UNITS.names), UNITS, dataset / "metadata" / "units.parquet")
+
+
 def write_manifest(dataset: Path) -> str:
     """Write the hashes of all files of data/ and metadata/; return the digest that names the data set."""
     files = _hashes(dataset)
@@ -117,22 +132,32 @@ def read_split(dataset: Path, split: str) -> pl.DataFrame:
     """Return the events of a split, by subject and time; raises InputError if there is no such split."""
     if split not in SPLITS:
         raise InputError("split", split, f"one of {SPLITS}")
-    files = shard_files(dataset, split)
-    if not files:
-        return pl.from_arrow(SHARD.empty_table())  # type: ignore[return-value]
-    return pl.concat([pl.read_parquet(file) for file in files])
+    if sealed.is_sealed(dataset):
+        opened = sealed.unlock(dataset)
+        # Those that were encrypted, not those that happen to be there: a missing one is refused.
+        names = sorted(name for name in opened.vault.files if name.startswith(f"data/{split}/"))
+        frames = [pl.read_parquet(opened.read(name)) for name in names]
+    else:
+        frames = [pl.read_parquet(file) for file in shard_files(dataset, split)]
+    return pl.concat(frames) if frames else pl.from_arrow(SHARD.empty_table())  # type: ignore[return-value]
 
 
 def shard_files(dataset: Path, split: str) -> list[Path]:
-    """Return the Parquet files of a split, sorted; raises InputError if `dataset` is no data set."""
+    """Return the Parquet files of a split, sorted; raises InputError if `dataset` is no data set.
+
+    Those of an encrypted data set are not to be read as they are: `read_split` decrypts them in memory.
+    """
     if not (dataset / "data").is_dir():
         raise InputError("DATASET", str(dataset), "a folder written by `lifechart ingest`")
-    return sorted((dataset / "data" / split).glob("*.parquet"))
+    suffix = sealed.SUFFIX if sealed.is_sealed(dataset) else ""
+    return sorted((dataset / "data" / split).glob(f"*.parquet{suffix}"))
 
 
 def codes(dataset: Path) -> pl.DataFrame:
     """Return metadata/codes.parquet."""
     path = dataset / "metadata" / "codes.parquet"
+    if sealed.is_sealed(dataset):
+        return pl.read_parquet(sealed.unlock(dataset).read("metadata/codes.parquet"))
     if not path.exists():
         raise InputError("DATASET", str(dataset), "a folder written by `lifechart ingest`")
     return pl.read_parquet(path)
@@ -145,7 +170,9 @@ def names(dataset: Path) -> dict[str, str]:
 
 
 def dataset_digest(dataset: Path) -> str:
-    """Return the digest that names a data set, as its manifest states it."""
+    """Return the digest that names a data set, as its manifest states it; the same whether it is encrypted or not."""
+    if sealed.is_sealed(dataset):
+        return sealed.unlock(dataset).vault.dataset
     try:
         return str(orjson.loads((dataset / MANIFEST).read_bytes())["digest"])
     except (OSError, orjson.JSONDecodeError, KeyError) as error:
@@ -154,6 +181,8 @@ def dataset_digest(dataset: Path) -> str:
 
 def verify(dataset: Path) -> str:
     """Hash every file again; return the data set's digest, or raise IntegrityError that names what differs."""
+    if sealed.is_sealed(dataset):
+        return _verify_sealed(dataset)
     stated: dict[str, Any] = orjson.loads((dataset / MANIFEST).read_bytes())
     found = _hashes(dataset)
     for name in sorted(stated["files"].keys() | found.keys()):
@@ -162,6 +191,23 @@ def verify(dataset: Path) -> str:
     if durable.digest_of(found) != stated["digest"]:
         raise IntegrityError(f"{dataset.name}/{MANIFEST}: its digest is not that of the files it names")
     return str(stated["digest"])
+
+
+def _verify_sealed(dataset: Path) -> str:
+    opened = sealed.unlock(dataset)
+    present = {path.relative_to(dataset).as_posix() for path in dataset.rglob("*") if path.is_file()}
+    expected = {f"{name}{sealed.SUFFIX}" for name in opened.vault.files} | {sealed.VAULT}
+    for name in sorted(present ^ expected):
+        raise IntegrityError(
+            f"{dataset.name}/{name}: {'not named in' if name in present else 'named in'} {sealed.VAULT}"
+        )
+    stated: dict[str, Any] = orjson.loads(opened.read(MANIFEST))
+    hashed = {name for name in opened.vault.files if name.partition("/")[0] in _HASHED}
+    for name in sorted(hashed ^ stated["files"].keys()):
+        raise IntegrityError(f"{dataset.name}/{name}: in one of {sealed.VAULT} and {MANIFEST} only")
+    for name in opened.vault.files:
+        opened.read(name)
+    return opened.vault.dataset
 
 
 def _hashes(dataset: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from lifechart.core import durable
+from lifechart.data.consent.admission import EVERYBODY, Admission, admit
 from lifechart.data.deidentify import dates, structured
 from lifechart.data.sources import Batch, Fault, Source, Unit, results
 
@@ -58,6 +59,8 @@ class Plan:
     min_patients: int
     started: datetime
     """When this run began: nothing later can have been observed."""
+    admission: Admission = EVERYBODY
+    """Who may be in the data set."""
 
     def spill_file(self, unit: int) -> Path:
         """Rows of one unit."""
@@ -131,9 +134,11 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
     frames: list[pl.DataFrame] = []
     people: list[pl.DataFrame] = []
     known = Spill(Counter(), Counter(), [], {}, [], 0, "", 0)
-    for batch in source.read(unit):
-        rows, subjects = _protect(batch.rows, plan)
-        known.texts_held_back += rows["text_value"].null_count() - batch.rows["text_value"].null_count()
+    for found in source.read(unit):
+        batch = admit(found, plan.admission, plan.key)
+        read, held_back = results.read(results.beside(batch.rows), words=False)
+        rows, subjects = _protect(read, plan)
+        known.texts_held_back += held_back
         frames.append(rows)
         people.append(subjects)
         _add(known, batch, plan)
@@ -174,7 +179,6 @@ def _protect(rows: pl.DataFrame, plan: Plan) -> tuple[pl.DataFrame, pl.DataFrame
         resource=_hashed(pl.col("type") + "/" + pl.col("resource")),
         link=_hashed(pl.col("link")),
         time=pl.col("time") + pl.col("offset"),
-        text_value=results.listed(pl.col("text_value")),
         code=structured.widen_zips(pl.col("code")),
     )
     return dated.select(list(SPILLED)), keyed.drop("patient")

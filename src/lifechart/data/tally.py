@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import polars as pl
 
 from lifechart.core import durable
 from lifechart.data.deidentify import structured
+from lifechart.data.units import usual_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +25,19 @@ class Counts:
     """Columns unit, num."""
     holders: pl.DataFrame
     """Columns code, subject_id: who holds the codes that are rare within the bucket."""
+    measures: pl.DataFrame
+    """Columns code, unit, num: events of each code and unit."""
 
     def save(self, bucket_file: Path) -> None:
         """Write the counts beside a bucket's events."""
-        for field in fields(self):
-            with durable.replacing(bucket_file.with_suffix(f".{field.name}")) as aside:
-                getattr(self, field.name).write_ipc(aside)
+        for each in fields(self):
+            with durable.replacing(bucket_file.with_suffix(f".{each.name}")) as aside:
+                getattr(self, each.name).write_ipc(aside)
 
     @classmethod
     def load(cls, bucket_file: Path) -> Counts:
         """Read what `save` wrote."""
-        names = [field.name for field in fields(cls)]
+        names = [each.name for each in fields(cls)]
         return cls(**{name: pl.read_ipc(bucket_file.with_suffix(f".{name}")) for name in names})
 
 
@@ -48,6 +51,8 @@ class Rules:
     """Units that may be written."""
     descriptions: Mapping[str, str]
     """Code -> the display that most patients' records give it."""
+    usual: Mapping[str, str] = field(default_factory=dict)
+    """Code -> the unit that its values are written in, where they come in several (units.usual_units)."""
 
 
 def count(events: pl.DataFrame, min_patients: int) -> Counts:
@@ -61,7 +66,9 @@ def count(events: pl.DataFrame, min_patients: int) -> Counts:
     codes = held.group_by("code").agg(num=pl.len().cast(pl.Int64))
     rare = codes.filter(pl.col("num") < min_patients)
     holders = held.join(rare.select("code"), on="code", how="semi").select("code", "subject_id")
-    return Counts(codes, subjects_of("code", "name"), subjects_of("unit"), holders)
+    measured = events.filter(pl.col("unit").is_not_null(), pl.col("numeric_value").is_not_null())
+    measures = measured.group_by("code", "unit").agg(num=pl.len().cast(pl.Int64))
+    return Counts(codes, subjects_of("code", "name"), subjects_of("unit"), holders, measures)
 
 
 def rules(counts: Iterable[Counts], min_patients: int) -> Rules:
@@ -76,6 +83,7 @@ def rules(counts: Iterable[Counts], min_patients: int) -> Rules:
         becomes=becomes,
         units=tuple(units.get_column("unit").sort()),
         descriptions=dict(best.select("code", "name").iter_rows()),
+        usual=usual_units(_sum((part.measures for part in parts), "code", "unit")),
     )
 
 

@@ -49,6 +49,7 @@ def examine(
     bootstrap: int = 200,
     min_events: int = headline.MIN_EVENTS,
     seed: int = 0,
+    registered: str = "",
     progress: bool | None = None,
 ) -> Report:
     """Examine `forecaster` on the data set's held-out patients; write `out`/report.json and report.html; return it.
@@ -57,7 +58,8 @@ def examine(
     hospital's truth/ folder and the de-identification key; its record oracle is then scored too. `opponents`: others to
     score beside it, such as a peer's model. `horizons`: days, default those of the task that the forecaster offers.
     `max_prompts`: keep that many by lot. `bootstrap`: resamples of the patients behind each interval. `min_events`:
-    occurrences with which an outcome enters the overall figures. `progress`: None shows a bar on a terminal. Raises
+    occurrences with which an outcome enters the overall figures. `registered`: digest of the registered protocol that
+    is carried out by this, if one is (release.protocol). `progress`: None shows a bar on a terminal. Raises
     InputError where the forecaster breaks its contract, looks ahead, or nothing can be asked.
     """
     started = time.monotonic()
@@ -104,7 +106,7 @@ def examine(
     }
     report.save(out / "report.json")
     page.write(page.Examination(report, task, forecaster.name, curves, facts), out / "report.html")
-    log.append(_statement(report, forecaster, facts))
+    log.append(_statement(report, forecaster, facts, registered))
     return report
 
 
@@ -155,7 +157,7 @@ def _find(
     return metrics, findings.curves(question, scores, reportable)
 
 
-def _statement(report: Report, forecaster: Forecaster, facts: dict[str, Any]) -> Statement:
+def _statement(report: Report, forecaster: Forecaster, facts: dict[str, Any], registered: str) -> Statement:
     predicate = {
         "model": report.model_digest,
         "data": report.data_digest,
@@ -163,6 +165,7 @@ def _statement(report: Report, forecaster: Forecaster, facts: dict[str, Any]) ->
         "forecaster": forecaster.name,
         "people": facts["people"],
         "prompts": facts["prompts"],
+        "registered": registered or None,
     }
     return Statement("evaluate", (Subject("report", report.digest),), predicate)
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
+from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, believable
 
 Rows = NDArray[np.int64]
 
@@ -34,7 +34,8 @@ class History:
         self.offsets: Rows = np.append(first, len(owners)).astype(np.int64)
         self.times: Rows = events["time"].cast(pl.Datetime("us")).cast(pl.Int64).fill_null(MISSING).to_numpy()
         if "numeric_value" in events.columns:
-            self.values = events["numeric_value"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+            values = events.select(believable()) if "text_value" in events.columns else events
+            self.values = values["numeric_value"].cast(pl.Float64).fill_null(np.nan).to_numpy()
         else:
             self.values = np.full(len(owners), np.nan)
         codes = events["code"].cast(pl.String)

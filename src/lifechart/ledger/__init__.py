@@ -11,6 +11,5 @@ Read in this order:
 - `replica`     what one process knows of a log, and how it catches up
 - `log`         who may append: threads, processes, group commit
 - `index`       entries by kind and digest
-- `verify`      check everything offline
 - `trace`       what a thing rests on
 """

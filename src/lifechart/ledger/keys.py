@@ -16,22 +16,26 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from lifechart.core import durable
 from lifechart.core.errors import InputError, IntegrityError
 
-_ED25519 = b"\x01"
+NOTES, COSIGNATURES = b"\x01", b"\x04"
+"""What a key signs, as the first byte of its text says: notes, or witnesses' cosignatures of them."""
 _PUBLIC_BYTES = 32
+
+
+_USES = {NOTES: "a log", COSIGNATURES: "a witness"}
 
 
 class PublicKey:
     """One signer's name and public key, enough to check what they signed."""
 
-    __slots__ = ("_key", "_raw", "id_bytes", "name")
+    __slots__ = ("_key", "_raw", "_use", "id_bytes", "name")
 
-    def __init__(self, name: str, raw: bytes) -> None:
+    def __init__(self, name: str, raw: bytes, use: bytes = NOTES) -> None:
         if not name or "+" in name or any(character.isspace() for character in name):
             raise InputError("key name", name, "a name without spaces and plus signs")
         self.name = name
-        self._raw = raw
+        self._raw, self._use = raw, use
         self._key = Ed25519PublicKey.from_public_bytes(raw)
-        self.id_bytes = hashlib.sha256(name.encode() + b"\n" + _ED25519 + raw).digest()[:4]
+        self.id_bytes = hashlib.sha256(name.encode() + b"\n" + use + raw).digest()[:4]
 
     @property
     def id(self) -> str:
@@ -40,28 +44,33 @@ class PublicKey:
 
     def __str__(self) -> str:
         """Return the key as one line of text (a C2SP verifier key), which `parse` reads."""
-        return f"{self.id}+{base64.b64encode(_ED25519 + self._raw).decode()}"
+        return f"{self.id}+{base64.b64encode(self._use + self._raw).decode()}"
+
+    @property
+    def raw(self) -> bytes:
+        """The 32 bytes of the key itself, whoever's name it bears."""
+        return self._raw
 
     @classmethod
-    def parse(cls, text: str) -> PublicKey:
+    def parse(cls, text: str, use: bytes = NOTES) -> PublicKey:
         """Read a verifier key `name+id+base64`; raises InputError if it is not one or its id is not its own."""
         try:
             name, key_id, encoded = text.strip().split("+", 2)
             kind_and_key = base64.b64decode(encoded, validate=True)
         except (ValueError, binascii.Error) as error:
             raise InputError("public key", text, "one line `name+id+base64`") from error
-        if kind_and_key[:1] != _ED25519 or len(kind_and_key) != 1 + _PUBLIC_BYTES:
-            raise InputError("public key", text, "an Ed25519 key of 32 bytes")
-        key = cls(name, kind_and_key[1:])
+        if kind_and_key[:1] != use or len(kind_and_key) != 1 + _PUBLIC_BYTES:
+            raise InputError("public key", text, f"an Ed25519 key of 32 bytes of {_USES[use]}")
+        key = cls(name, kind_and_key[1:], use)
         if key.id_bytes.hex() != key_id:
             raise InputError("public key", text, f"the id {key.id_bytes.hex()} that belongs to this key and name")
         return key
 
     @classmethod
-    def load(cls, path: Path) -> PublicKey:
+    def load(cls, path: Path, use: bytes = NOTES) -> PublicKey:
         """Read a verifier key from a file."""
         try:
-            return cls.parse(path.read_text())
+            return cls.parse(path.read_text(), use)
         except OSError as error:
             raise InputError("public key", str(path), "a file with a verifier key") from error
 
@@ -79,19 +88,18 @@ class Signer:
 
     __slots__ = ("_key", "public")
 
-    def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
+    def __init__(self, name: str, key: Ed25519PrivateKey, use: bytes = NOTES) -> None:
         self._key = key
-        self.public = PublicKey(
-            name, key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        )
+        raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        self.public = PublicKey(name, raw, use)
 
     @classmethod
-    def generate(cls, name: str) -> Signer:
+    def generate(cls, name: str, use: bytes = NOTES) -> Signer:
         """Make a new key that is nowhere but in memory."""
-        return cls(name, Ed25519PrivateKey.generate())
+        return cls(name, Ed25519PrivateKey.generate(), use)
 
     @classmethod
-    def load(cls, path: Path, name: str) -> Signer:
+    def load(cls, path: Path, name: str, use: bytes = NOTES) -> Signer:
         """Read a private key (PEM, PKCS #8); raises InputError if others may read it too."""
         try:
             if path.stat().st_mode & 0o077:
@@ -101,10 +109,10 @@ class Signer:
             raise InputError("private key", str(path), "a PEM file with an Ed25519 key") from error
         if not isinstance(key, Ed25519PrivateKey):
             raise InputError("private key", type(key).__name__, "an Ed25519 key")
-        return cls(name, key)
+        return cls(name, key, use)
 
     @classmethod
-    def open(cls, path: Path, name: str) -> Signer:
+    def open(cls, path: Path, name: str, use: bytes = NOTES) -> Signer:
         """Read the private key at `path`, or make one there on first use (mode 0600, public key beside it as .pub).
 
         Two processes that start at once end up with the same key. A key keeps the name that it was made with, which
@@ -112,16 +120,16 @@ class Signer:
         """
         public = path.with_suffix(".pub")
         if public.exists():
-            name = PublicKey.load(public).name
+            name = PublicKey.load(public, use).name
         if not path.exists():
             pem = cls.generate(name)._key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             _write_once(path, pem)
-        signer = cls.load(path, name)
+        signer = cls.load(path, name, use)
         if not public.exists():
             durable.write_bytes(public, f"{signer.public}\n".encode())
-        elif str(PublicKey.load(public)) != str(signer.public):
+        elif str(PublicKey.load(public, use)) != str(signer.public):
             raise InputError("public key", str(public), f"the public half of {path}")
         return signer
 
@@ -142,6 +150,11 @@ class Verifier:
     def ids(self) -> tuple[str, ...]:
         """The ids of the trusted keys."""
         return tuple(self._keys)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The trusted keys as lines of text, as a verifier reads them."""
+        return tuple(str(key) for key in self._keys.values())
 
     def key(self, key_id: str) -> PublicKey | None:
         """Return the trusted key of this id."""

@@ -11,9 +11,11 @@ off what was not.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +27,7 @@ from lifechart.core.errors import AuditError, InputError, IntegrityError
 from lifechart.core.settings import Settings
 from lifechart.ledger import merkle
 from lifechart.ledger.checkpoint import Checkpoint
-from lifechart.ledger.index import Index
+from lifechart.ledger.index import Index, Numbers
 from lifechart.ledger.keys import PublicKey, Signer, Verifier
 from lifechart.ledger.replica import JOURNAL, Replica
 from lifechart.ledger.statement import Envelope, Statement, sign
@@ -34,6 +36,8 @@ from lifechart.ledger.tiles import MAX_ENTRY_BYTES, WIDTH
 _PUBLISH_SECONDS = 10.0
 _JOURNAL_BYTES = 4 << 20
 _KEY = "ledger.pem"
+_OPENING = b'{"payload":"'
+"""How an envelope in canonical JSON begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,13 @@ class Entry:
 
     index: int
     content: bytes
+
+    @property
+    def payload(self) -> bytes:
+        """The signed text, taken out of the envelope without reading the rest of it."""
+        if self.content.startswith(_OPENING):
+            return base64.b64decode(self.content[len(_OPENING) : self.content.index(b'"', len(_OPENING))])
+        return self.envelope.payload
 
     @property
     def envelope(self) -> Envelope:
@@ -165,12 +176,31 @@ class Log:
 
     def find(self, *, kind: str | None = None, digest: str | None = None) -> list[Entry]:
         """Return the entries of this kind that name this digest, as subject or in their predicate, oldest first."""
+        return [
+            entry
+            for entry in self.read(self.numbers(kind=kind, digest=digest).tolist())
+            if digest is None or digest.encode() in entry.payload
+        ]
+
+    def numbers(self, *, kind: str | None = None, digest: str | None = None, capability: str = "") -> Numbers:
+        """Return the numbers of the entries that `find` would return, without reading them."""
         with self._index_lock:
             self._index.extend(self.entries(self._index.size))
-            wanted = self._index.find(kind, digest)
+            return self._index.find(kind, digest, capability)
+
+    def digests(self, prefix: str) -> list[str]:
+        """Return every digest named in the log that begins with `prefix`, 6 hex digits or more."""
+        with self._index_lock:
+            self._index.extend(self.entries(self._index.size))
+            numbers = self._index.starting(prefix)
+        named = re.compile(f'"({prefix}[0-9a-f]{{{64 - len(prefix)}}})"'.encode())
+        return sorted({each.decode() for entry in self.read(numbers) for each in named.findall(entry.payload)})
+
+    def read(self, numbers: Sequence[int]) -> list[Entry]:
+        """Return the entries of these numbers, which ascend and are known to this process."""
         found: list[Entry] = []
         first, chunk = 0, list[bytes]()
-        for index in wanted:
+        for index in numbers:
             if not first <= index < first + len(chunk):
                 with self._state_lock:
                     first, chunk = index, self._replica.chunk(index)

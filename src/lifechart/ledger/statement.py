@@ -22,16 +22,31 @@ _PREDICATE_ROOT = "https://lifechart.example/predicate/"
 _VERSION = "/v1"
 
 KINDS: Mapping[str, str] = {
-    "ingest": "a data set was made from an export",
+    "extract": "records were taken from a source system; the files are subjects behind the extract itself",
+    "transform": "what is done to records on their way into a data set: parameters, code and tables",
+    "ingest": "a data set was made from an extract by a transform",
+    "encrypt": "a data set was encrypted, or its key wrapped for one more recipient",
+    "decrypt": "a plain copy was made of an encrypted data set",
+    "key-release": "the key of a data set was released to an attested workload, or refused",
+    "deidentify": "images were de-identified, apart from a data set",
     "train": "a model was trained on a data set",
+    "train-tagger": "a tagger of identifiers in free text was trained on marked texts",
     "evaluate": "a report was made of a model",
     "manifest": "what a release consists of, file by file; kept with it rather than in the log",
     "release": "a release of a capability was put on the shelf, or an earlier one made current again",
     "phase": "a capability entered a phase",
     "switch": "a capability was switched off or on",
-    "approval": "a named person approved a release",
+    "person": "somebody may sign for the institution, in these offices and with this key, or no longer",
+    "approval": "a named person approved something, on exact bytes; kept with it",
+    "protocol": "a protocol was registered or amended, which seals it",
+    "validation": "a protocol was carried out, and what came of it",
+    "trial": "a step of a randomised trial",
+    "view": "a chart or a list of patients was shown without an answer; patients stand in it as keyed hashes",
     "answer": "an answer was given about a patient, who stands in it as a keyed hash",
     "feedback": "a user accepted or dismissed an answer",
+    "withdrawal": "a patient, who stands in it as a keyed hash, withdrew consent or gave it again",
+    "retention": "something was deleted because its time had passed",
+    "risk": "the re-identification risk of a data set was assessed, or a reviewer signed the assessment",
 }
 """Every kind of statement, and what it says. Each is a predicate type of its own."""
 

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, Timeline
+from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, Timeline, believable
+from lifechart.data.units import in_units
 from lifechart.model.vocabulary import QUANTILES, START, UNKNOWN, UNREAD_KINDS, Vocabulary, event_codes
 
 DAY_US = 86_400_000_000
@@ -140,8 +141,8 @@ def _sorted(events: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
         .cast(pl.Int8),
     )
     expected = units.gather(read["row_of_code"])
-    same_unit = read["unit"].is_null() | expected.is_null() | (read["unit"] == expected)
-    read = read.with_columns(numeric_value=pl.when(same_unit).then("numeric_value"))
+    read = read.with_columns(numeric_value=believable())
+    read = read.with_columns(numeric_value=in_units(read, expected))
     start = read.select(pl.col("subject_id").unique()).with_columns(
         row=pl.lit(-1, pl.Int64), role=pl.lit(_EVENT, pl.Int8), row_of_code=pl.lit(START, pl.Int64),
         outcome=pl.lit(-1, pl.Int64),

@@ -75,11 +75,13 @@ def train(
     epochs: int | None = None,
     device: str | None = None,
     progress: bool | None = None,
+    actor: str = "",
 ) -> TrainingResult:
     """Train a model on a data set and write it to `out`.
 
     A run that was killed goes on from its last checkpoint and ends with the weights that an unbroken one would have
-    had; another seed, size, or data set begins anew. `progress` shows a bar; by default only on a terminal.
+    had; another seed, size, or data set begins anew. `progress` shows a bar; by default only on a terminal. `actor`:
+    who trains it, and so never signs for it.
     Raises InputError for an unknown size or a data set without outcomes.
     """
     chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
@@ -116,7 +118,7 @@ def train(
         out, digest, sum(each.numel() for each in fitted.network.parameters()), vocabulary.outcomes, fitted.steps,
         fitted.events, fitted.seconds, min(losses), fitted.history,
     )  # fmt: skip
-    log.append(_statement(result, data_digest, size, seed))
+    log.append(_statement(result, data_digest, size, seed, actor))
     return result
 
 
@@ -131,12 +133,13 @@ def _calibration(network: Network, fitter: fitting.Fitter, tokens: Tokens, tunin
     return calibrate(asked(tokens, 4), asked(tuning, 5), outcomes.index(DEATH) if DEATH in outcomes else None)
 
 
-def _statement(result: TrainingResult, data_digest: str, size: str, seed: int) -> Statement:
+def _statement(result: TrainingResult, data_digest: str, size: str, seed: int, actor: str) -> Statement:
     return Statement(
         kind="train",
         subjects=(Subject("model", result.digest),),
         predicate={
             "dataset": data_digest,
+            "actor": actor,
             "files": {name: durable.file_digest(result.model / name) for name in FILES},
             "size": size,
             "seed": seed,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lifechart.codes.parents import ancestors
 from lifechart.core import durable
 from lifechart.core.errors import InputError
-from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
+from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, believable
 
 UNKNOWN, START = 0, 1
 """Rows of the vocabulary that stand for any code it does not hold, and for the beginning of a record."""
@@ -158,7 +158,7 @@ def _outcomes(events: pl.DataFrame, fewest_onsets: int) -> tuple[str, ...]:
 
 
 def _value_scales(read: pl.DataFrame, codes: list[str]) -> tuple[list[str | None], NDArray[np.float32]]:
-    valued = read.filter(pl.col("numeric_value").is_finite())
+    valued = read.with_columns(numeric_value=believable()).filter(pl.col("numeric_value").is_finite())
     commonest = (
         valued.group_by("token", "unit")
         .len()

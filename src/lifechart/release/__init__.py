@@ -8,5 +8,11 @@ Read in this order:
 - `case`        Report, verdict and ledger statements together: what a release is made from
 - `history`     what the ledger says of each capability: the only source of what is current
 - `shelf`       release, verify, roll back, set phases, switch off
-- `approvals`   signatures of named people over a release
+- `people`      who may sign, in which offices
+- `approvals`   signatures of named people over exact bytes
+- `protocol`    what will be examined, sealed before anybody looks
+- `validation`  a protocol carried out
+- `stages`      what a phase demands: evidence and signatures
+- `trial`       randomised trials, from allocation to result; `sequential` has their stopping bounds
+- `change_control`  which retrained models may take their predecessor's place
 """

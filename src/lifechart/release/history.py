@@ -63,6 +63,11 @@ class State:
         """Version to manifest digest, in the order of release."""
         return {change.version: change.manifest for change in self.changes if change.kind == "release"}
 
+    def phase_of(self, version: str) -> Phase:
+        """Return the phase that a version last stood in."""
+        phases = [change.what for change in self.changes if change.kind == "phase" and change.version == version]
+        return Phase(phases[-1]) if phases else Phase.OFF
+
 
 class History:
     """The states of all capabilities, kept up with the log. Safe for threads."""
@@ -123,7 +128,7 @@ def _apply(states: dict[str, State], index: int, statement: Statement) -> None:
         state = states.get(name, State(name))
         changes = (*state.changes, change)
         if change.kind == "release":
-            phase = _phase_of(state, change.version)
+            phase = state.phase_of(change.version)
             state = replace(state, version=change.version, manifest=change.manifest, phase=phase)
         elif change.kind == "phase":
             state = replace(state, phase=Phase(what) if change.version == state.version else state.phase)
@@ -132,9 +137,3 @@ def _apply(states: dict[str, State], index: int, statement: Statement) -> None:
     except (KeyError, ValueError) as error:
         raise IntegrityError(f"ledger: entry {index} is a {statement.kind} that cannot be read ({error})") from error
     states[name] = replace(state, changes=changes)
-
-
-def _phase_of(state: State, version: str) -> Phase:
-    """Return the phase that a version last stood in."""
-    phases = [change.what for change in state.changes if change.kind == "phase" and change.version == version]
-    return Phase(phases[-1]) if phases else Phase.OFF

@@ -4,7 +4,7 @@ shelf/risk/3/manifest.json      the signed envelope
 shelf/risk/3/model/…            the model's files
 shelf/risk/3/report/…           the Report that the gate judged, and its page
 shelf/risk/3/criteria.toml      what the gate demanded
-shelf/risk/3/approvals/…        signatures of people over the manifest's digest, added later
+shelf/risk/3/approvals/…        signatures of people for phases, added later
 """
 
 from __future__ import annotations

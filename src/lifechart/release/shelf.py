@@ -17,16 +17,22 @@ from pathlib import Path
 from lifechart.core import durable
 from lifechart.core.capability import Phase
 from lifechart.core.errors import GateRefused, InputError, IntegrityError
+from lifechart.core.report import Report
 from lifechart.core.settings import Settings
 from lifechart.ledger.keys import Signer, Verifier
 from lifechart.ledger.log import Log, origin_of
 from lifechart.ledger.statement import Statement, Subject
 from lifechart.release import criteria as demands
 from lifechart.release import manifest as manifests
+from lifechart.release.approvals import approve
 from lifechart.release.case import MODEL, REPORT, Case
+from lifechart.release.change_control import Candidate, breaches
 from lifechart.release.gate import Pair, Verdict
 from lifechart.release.history import History, State
 from lifechart.release.manifest import Manifest
+from lifechart.release.people import Office, People
+from lifechart.release.protocol import Registered
+from lifechart.release.stages import Stages
 
 _KEY = "release.pem"
 
@@ -67,9 +73,12 @@ class Release:
 class Shelf:
     """The releases of one institution. Threads and processes may share a folder."""
 
-    def __init__(self, folder: Path, log: Log, verifier: Verifier, signer: Signer | None = None) -> None:
-        """Open a shelf; without a `signer` nothing can be released."""
+    def __init__(
+        self, folder: Path, log: Log, verifier: Verifier, stages: Stages, signer: Signer | None = None
+    ) -> None:
+        """Open a shelf; without a `signer` nothing can be released. `stages` decides who may enter which phase."""
         self.folder, self._log, self._verifier, self._signer = folder, log, verifier, signer
+        self._stages = stages
         self._history = History(log)
 
     def state(self, capability: str) -> State:
@@ -142,17 +151,56 @@ class Shelf:
         """Let the current release out to a phase, or take it back.
 
         `automatic`: decided by monitoring, which may lower a phase and never raise it. Raises GateRefused otherwise,
-        and for a capability without a release; IntegrityError if the release does not verify when it is raised.
+        for a capability without a release, and where evidence or signatures are wanting (release.stages);
+        IntegrityError if the release does not verify when it is raised.
         """
         with self._locked():
             state = self._released(capability)
+            facts: dict[str, object] = {}
             if phase.rank > state.phase.rank:
                 if automatic:
                     raise GateRefused(f"{capability}: only a person may raise its phase from {state.phase} to {phase}")
-                self.current(capability)
+                release = self.current(capability)
+                facts = self._stages.require(state, release.manifest, phase, release.folder / manifests.APPROVALS)
             assert state.version is not None
-            self._say("phase", capability, state.version, state.manifest, phase.value, actor, _given(reason))
+            self._say("phase", capability, state.version, state.manifest, phase.value, actor, _given(reason), facts)
         return self.state(capability)
+
+    def approve(self, capability: str, phase: Phase, signer: Signer, *, office: Office, comment: str) -> Path:
+        """Sign for the current release to enter a phase, over the digests of all that this rests on.
+
+        Raises GateRefused where evidence is wanting: there is nothing to sign yet.
+        """
+        release = self.current(capability)
+        matter = self._stages.matter(self.state(capability), release.manifest, phase)
+        return approve(release.folder / manifests.APPROVALS, matter, signer, office=office, comment=comment)
+
+    def replace(self, capability: str, plan: Registered, *, actor: str) -> tuple[State, list[str]]:
+        """Put the current release in its predecessor's place under a registered change plan.
+
+        Inside the plan's envelope it takes up the predecessor's phase; outside, the capability goes back to `shadow`
+        at most. Returns the state and every way in which the release lies outside. Raises GateRefused if there is no
+        predecessor to replace, or the current release stands in a phase of its own already.
+        """
+        if plan.protocol.envelope is None or plan.protocol.capability != capability:
+            raise InputError("plan", plan.protocol.title, f"a change plan of {capability}")
+        with self._locked():
+            state = self._released(capability)
+            versions = list(state.manifests)
+            if state.phase is not Phase.OFF or state.version is None or versions.index(state.version) == 0:
+                raise GateRefused(f"{capability}: a new release in phase off replaces an earlier one, and this is none")
+            new, old = self.get(capability, state.version), self.get(capability, versions[-2])
+            found = breaches(plan.protocol.envelope, self._log, plan.entry.index, _candidate(old), _candidate(new))
+            phase = state.phase_of(old.version)
+            if found and phase.rank > Phase.SHADOW.rank:
+                phase = Phase.SHADOW
+            reason = f"outside the change plan: {'; '.join(found)}" if found else "inside the change plan's envelope"
+            facts: dict[str, object] = {
+                "plan": plan.digest,
+                "evidence": {"predecessor": old.manifest.digest, "report": new.manifest.report_digest},
+            }
+            self._say("phase", capability, new.version, new.manifest.digest, phase.value, actor, reason, facts)
+        return self.state(capability), found
 
     def switch(self, capability: str, on: bool, *, actor: str, reason: str) -> State:
         """Switch a capability off or on at once, whatever its phase."""
@@ -206,7 +254,8 @@ class Shelf:
 def open_shelf(settings: Settings, log: Log) -> Shelf:
     """Open this institution's shelf; its signing key is made on first use."""
     signer = Signer.open(settings.keys / _KEY, f"{origin_of(settings)}/release")
-    return Shelf(settings.shelf, log, Verifier([signer.public]), signer)
+    stages = Stages(log, People(log), settings.phases)
+    return Shelf(settings.shelf, log, Verifier([signer.public]), stages, signer)
 
 
 def _put_in_place(draft: Path, version: str) -> Path:
@@ -220,6 +269,18 @@ def _put_in_place(draft: Path, version: str) -> Path:
     draft.replace(folder)
     durable.sync_directory(folder.parent)
     return folder
+
+
+def _candidate(release: Release) -> Candidate:
+    manifest = release.manifest
+    return Candidate(
+        manifest.capability,
+        manifest.version,
+        manifest.digest,
+        manifest.model_digest,
+        Report.load(release.report),
+        frozenset(manifest.released),
+    )
 
 
 def _given(reason: str) -> str:

@@ -51,16 +51,21 @@ class Showing(StrEnum):
     NOTHING = "nothing"
 
 
-def showing(declaration: Declaration, user: User, phase: Phase, switched_on: bool, is_test: bool) -> Showing:
+def showing(
+    declaration: Declaration, user: User, phase: Phase, switched_on: bool, *, is_test: bool, is_allotted: bool = False
+) -> Showing:
     """Decide what this user may see of a capability.
 
-    In `simulation` only test patients have answers; in `shadow` and `trial` they are made and kept from sight (nobody
-    is enrolled in a trial yet); from `clinicians` on they are shown to the roles that the capability declares.
+    In `simulation` only test patients have answers; in `shadow` they are made and kept from sight; in `trial` too, but
+    for participants who were allotted the intervention; from `clinicians` on they are shown to the roles that the
+    capability declares.
     """
     if not switched_on or phase is Phase.OFF or not user.roles & set(declaration.users):
         return Showing.NOTHING
     if phase is Phase.SIMULATION:
         return Showing.SHOWN if is_test else Showing.NOTHING
+    if phase is Phase.TRIAL and is_allotted:
+        return Showing.SHOWN
     return Showing.SHOWN if phase.rank >= Phase.CLINICIANS.rank else Showing.SHADOW
 
 

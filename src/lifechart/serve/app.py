@@ -20,7 +20,9 @@ from lifechart.core import plugs
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError, LifechartError
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import open_log
+from lifechart.release.protocol import open_registry
 from lifechart.release.shelf import Shelf, open_shelf
+from lifechart.release.trial.roster import Roster
 from lifechart.serve import pages, sign_in
 from lifechart.serve.access import Access
 from lifechart.serve.audit import Auditor
@@ -103,6 +105,7 @@ def open_house(settings: Settings, predictor: Callable[[Shelf], Predictor] | Non
         ledger=ledger,
         predictor=predictor(shelf) if predictor else Predictor(shelf, lambda: processes(settings)),
         auditor=Auditor(ledger, settings),
+        roster=Roster(open_registry(settings, ledger)),
     )
 
 

@@ -14,6 +14,7 @@ from lifechart.core.answer import Answer
 from lifechart.core.errors import AuditError, InputError, LifechartError
 from lifechart.core.settings import Settings
 from lifechart.core.timeline import Timeline
+from lifechart.ledger import lineage
 from lifechart.ledger.log import Log, Receipt
 from lifechart.ledger.statement import Statement, Subject
 
@@ -23,7 +24,7 @@ _CARDS = uuid.UUID("5b0c2c1e-4f0b-5a53-9a4e-0f6d5c1f7a11")
 
 
 class Auditor:
-    """The serving side's pen: statements of kinds `answer` and `feedback`."""
+    """The serving side's pen: statements of kinds `answer`, `view` and `feedback`."""
 
     def __init__(self, log: Log, settings: Settings) -> None:
         self._log = log
@@ -65,6 +66,11 @@ class Auditor:
         self._append(Statement("answer", (Subject("answer", digest),), predicate))
         return digest
 
+    def viewed(self, patients: Sequence[str], user: str, outlet: str, what: str) -> Receipt:
+        """Record that somebody was shown patients (their ids) without an answer: a chart, or a list of people found."""
+        subjects = tuple(Subject("patient", self.patient(patient)) for patient in dict.fromkeys(patients))
+        return self._append(Statement("view", subjects, {"user": user, "outlet": outlet, "what": what}))
+
     def given(self, digest: str) -> Statement | None:
         """Return the statement of the answer that `digest` names, by its own digest or by one of its cards'."""
         found = self._log.find(kind="answer", digest=digest)
@@ -103,6 +109,11 @@ def card_id(digest: str, about: str) -> str:
 def card_digest(card: str) -> str:
     """Return the SHA-256 (64 hex digits) by which a card's uuid is found in the ledger."""
     return hashlib.sha256(card.encode()).hexdigest()
+
+
+def reference_to(digest: str, about: str) -> str:
+    """Return what a page or card prints below what it says, so that `lifechart trace` leads from it to its sources."""
+    return lineage.reference(card_digest(card_id(digest, about)))
 
 
 def _open_key(path: Path) -> bytes:

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from lifechart.core.answer import Answer
+from lifechart.core.capability import Phase
 from lifechart.core.report import Report
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import Log
+from lifechart.release.history import State
 from lifechart.release.shelf import Shelf
+from lifechart.release.trial.roster import Roster
 from lifechart.serve.access import Access, Showing, User, showing
 from lifechart.serve.audit import Auditor
 from lifechart.serve.predict import Predictor
@@ -36,6 +39,7 @@ class House:
     ledger: Log
     predictor: Predictor
     auditor: Auditor
+    roster: Roster
 
 
 def house_of(request: Request) -> House:
@@ -62,6 +66,8 @@ class Shown:
     answer: Answer | None = None
     behind: Behind | None = None
     withheld: str = ""
+    audited: bool = True
+    """Whether the ledger says that this patient was asked about. Who shows the chart without it has to state that."""
 
 
 async def ask(house: House, capability: str, user: User, chart: Chart, outlet: str) -> Shown:
@@ -72,9 +78,16 @@ async def ask(house: House, capability: str, user: User, chart: Chart, outlet: s
     """
     plug = house.predictor.capabilities[capability]
     state = house.shelf.state(capability)
-    verdict = showing(plug.declaration, user, state.phase, state.on, is_test_patient(chart.patient))
+    verdict = showing(
+        plug.declaration,
+        user,
+        state.phase,
+        state.on,
+        is_test=is_test_patient(chart.patient),
+        is_allotted=state.phase is Phase.TRIAL and await asyncio.to_thread(_allotted, house, state, chart),
+    )
     if verdict is Showing.NOTHING or state.version is None:
-        return Shown(withheld=why_withheld(state.version, state.on, state.reason))
+        return Shown(withheld=why_withheld(state.version, state.on, state.reason), audited=False)
     given = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
     patient = str(chart.patient["id"])
     digest = await asyncio.to_thread(
@@ -84,6 +97,11 @@ async def ask(house: House, capability: str, user: User, chart: Chart, outlet: s
         return Shown(withheld="Forecasts are being made for comparison and are not shown yet.")
     report = await house.predictor.report(capability, given.version)
     return Shown(given.answer, Behind(digest, given.version, given.forecaster, report))
+
+
+def _allotted(house: House, state: State, chart: Chart) -> bool:
+    """Tell whether this patient was allotted the intervention in the trial that runs on the current release."""
+    return house.roster.allotted(state.manifest, house.auditor.patient(str(chart.patient["id"])))
 
 
 def why_withheld(version: str | None, on: bool, reason: str) -> str:

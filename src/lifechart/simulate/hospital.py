@@ -18,6 +18,9 @@ from rich.progress import Progress
 
 from lifechart.core import durable
 from lifechart.core.errors import InputError
+from lifechart.ledger import lineage
+from lifechart.ledger.log import Log
+from lifechart.ledger.statement import Statement
 from lifechart.simulate import population, tables
 from lifechart.simulate.events import KIND, NOTHING
 from lifechart.simulate.export import export
@@ -56,10 +59,13 @@ class Summary:
         return [("simulated", "number"), *((name, f"{count:,}") for name, count in counts.items())]
 
 
-def simulate(out: Path, lives: int, seed: int, today: date, *, progress: bool | None = None) -> Summary:
+def simulate(
+    out: Path, lives: int, seed: int, today: date, *, log: Log | None = None, progress: bool | None = None
+) -> Summary:
     """Simulate a hospital: `out/truth`, then the export of it (`out/fhir`, `out/gold`).
 
-    `progress`: show bars; by default when standard error is a terminal. The same arguments give the same bytes.
+    `log`: the ledger that is to state the export as an extract. `progress`: show bars; by default when standard error
+    is a terminal. The same arguments give the same bytes.
     """
     shown = sys.stderr.isatty() if progress is None else progress
     with Progress(console=Console(stderr=True), disable=not shown) as bar:
@@ -67,7 +73,20 @@ def simulate(out: Path, lives: int, seed: int, today: date, *, progress: bool | 
         summary = write_truth(
             out / "truth", lives, seed, today, report=lambda done, _: bar.update(task, completed=done)
         )
-    return replace(summary, resources=export(out / "truth", out, progress=progress).resources)
+    summary = replace(summary, resources=export(out / "truth", out, progress=progress).resources)
+    if log is not None:
+        log.append_many(_stated(out / "fhir", f"simulated hospital of {lives} lives, seed {seed}", today))
+    return summary
+
+
+def _stated(folder: Path, system: str, today: date) -> list[Statement]:
+    """Return the statements about an export."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [
+        lineage.File(lineage.file_name(path, number), durable.file_digest(path), path.stat().st_size)
+        for number, path in enumerate(paths, start=1)
+    ]
+    return lineage.extract(files, {"system": system, "source": "fhir", "transaction_time": today.isoformat()})
 
 
 def write_truth(

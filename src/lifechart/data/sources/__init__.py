@@ -45,8 +45,8 @@ ROWS: dict[str, Any] = {
 `name` is the display that stood beside the code; `link` names another resource ("Type/id") that supplies what the row
 lacks: the encounter of an undated row, or the medication whose code replaces LINKED. `unit` is the UCUM code where the
 record gives one, else the unit as written. `comparator` is one of COMPARATORS, for a value that is only a bound;
-`low` and `high` the reference range that stood beside the value, in the value's unit; `flag` the record's own reading
-of it, or why there is no value: one of FLAGS."""
+`low` and `high` the reference range that stood beside the value, in its unit; `flag` the record's own reading of
+it, or why there is no value: one of FLAGS."""
 
 COMPARATORS = ("<", "<=", ">=", ">", "ad")
 """`ad`: enough to reach the value given (FHIR R5)."""
@@ -63,10 +63,11 @@ LINKED = "\n?"
 
 KEPT, NOT_MAPPED, WITHDRAWN, QUARANTINED = "kept", "not mapped", "withdrawn", "quarantined"
 DUPLICATE, OLDER_VERSION, AFTER_END, HELD_BACK = "duplicate", "older version", "after the end", "held back"
-OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
+WITHHELD = "withheld by consent"
+OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, WITHHELD, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
 """What can become of a resource; every one read ends as exactly one of these. `withdrawn`: its own status says that it
-did not happen or was entered in error. `held back`: a note, whose text is not de-identified yet. `after the end`: dated
-after the patient's observation ends."""
+did not happen or was entered in error. `withheld by consent`: its patient may not be in this build (data.consent).
+`held back`: a note, whose text is not de-identified yet. `after the end`: dated after the patient's observation ends."""
 
 ENTRY_BITS = 24
 """A position is `line << ENTRY_BITS | entry`: the line within the unit, and the entry of a bundle on that line."""

@@ -25,6 +25,7 @@ MAX_DOCUMENT = 512 << 20
 _CHUNK = 256 << 10
 # Small enough to stay in a core's own cache from the reading to the parsing.
 _SNIFF = 1 << 16
+_PACKED = (".gz", ".bgz")
 
 
 class EndsEarly(Exception):
@@ -109,7 +110,7 @@ def read_lines(span: Span) -> Iterator[tuple[bytes, bool]]:
 def _blocks(stream: BufferedReader | gzip.GzipFile, budget: int) -> Iterator[tuple[bytes, bool]]:
     early = False
     while budget:
-        block, early = _fill(stream, _CHUNK if budget < 0 else min(_CHUNK, budget))
+        block, early = fill(stream, _CHUNK if budget < 0 else min(_CHUNK, budget))
         if not block:
             break
         budget = budget if budget < 0 else budget - len(block)
@@ -130,7 +131,7 @@ def _blocks(stream: BufferedReader | gzip.GzipFile, budget: int) -> Iterator[tup
         raise EndsEarly
 
 
-def _fill(stream: BufferedReader | gzip.GzipFile, want: int) -> tuple[bytes, bool]:
+def fill(stream: BufferedReader | gzip.GzipFile, want: int) -> tuple[bytes, bool]:
     """Read up to `want` bytes; True with what there was when a gzip stream breaks off."""
     if isinstance(stream, BufferedReader):
         return stream.read(want), False
@@ -167,11 +168,11 @@ def read_document(path: Path) -> bytes | None:
 
 
 def _stem(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix == ".gz" else path
+    return path.with_suffix("") if path.suffix in _PACKED else path
 
 
 def _open(path: Path) -> BufferedReader | gzip.GzipFile:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+    return gzip.open(path, "rb") if path.suffix in _PACKED else open(path, "rb")
 
 
 def opening(path: Path) -> bytes:

@@ -203,6 +203,16 @@ _RARE_VALUES = ("valueString", "valueBoolean", "valueInteger", "valueRange", "va
 _RARE_TIMES = ("effectivePeriod", "effectiveInstant")
 
 
+def _measure(r: Any) -> Resource:
+    """Return the unit of an Observation or a component, which its reference range must share."""
+    return {"code": r.valueQuantity.code, "unit": r.valueQuantity.unit} if r.valueQuantity is not None else {}
+
+
+def _ranged(r: Any) -> bytes:
+    """Return what of the value belongs to the key where there is a reference range: the unit."""
+    return repr(_measure(r)).encode() if len(r.referenceRange) else b""
+
+
 def _observations(rows: Rows) -> LineReader:
     """Return the reader of Observations whose values, and those of their components, are quantities or coded."""
     part = _struct("Component", (("valueQuantity", _Quantity),), _ASKED, _RARE_VALUES, tagged=False)
@@ -223,7 +233,7 @@ def _observations(rows: Rows) -> LineReader:
             return known.keep(key, (status, "", 0, None, None))
         kind = kind_of(stated.get("category"))
         found, _, _ = measured(rows, stated, kind)
-        return known.keep(key, (None, kind, found.concept, found.words, marks_of(stated, None)))
+        return known.keep(key, (None, kind, found.concept, found.words, marks_of(stated, _measure(r))))
 
     def row(
         number: int,
@@ -244,17 +254,19 @@ def _observations(rows: Rows) -> LineReader:
         append((rows.position, number, identity, concept, time, value, unit, words, None))
 
     def component(r: Any, kind: str) -> tuple[int, str | None, Marks | None]:
-        key = b"\n".join((*parts(r), kind.encode()))
+        key = b"\n".join((*parts(r), kind.encode())) + _ranged(r)
         asked = known_parts.get(key)
         if asked is None:
             stated = _object(r, _ASKED)
             found, _, _ = measured(rows, stated, kind)
-            asked = known_parts.keep(key, (found.concept, found.words, marks_of(stated, None)))
+            asked = known_parts.keep(key, (found.concept, found.words, marks_of(stated, _measure(r))))
         return asked
 
     def read(line: bytes) -> str | None:
         r = decode(line)
         key = b"\n".join(parts_here(r))
+        if len(r.referenceRange):
+            key += _ranged(r)
         status, kind, concept, words, marks = known.get(key) or said(r, key)
         if status is not None:
             return status

@@ -110,22 +110,31 @@ def marks_of(part: Resource, quantity: Resource | None) -> Marks | None:
     """Return (comparator, low, high, flag) of an Observation or a component, or None if it has none of them."""
     comparator = quantity.get("comparator") if quantity is not None else None
     comparator = comparator if comparator in COMPARATOR_SET else None
-    low, high = reference_range(part.get("referenceRange"))
+    low, high = reference_range(part.get("referenceRange"), quantity or {})
     flag = flag_of(part.get("interpretation"), part.get("dataAbsentReason"))
     found = (comparator, low, high, flag)
     return None if found == (None, None, None, None) else found
 
 
-def reference_range(ranges: Any) -> tuple[float | None, float | None]:
-    """Return the first reference range that is normal and for everybody, or the only one there is."""
+def reference_range(ranges: Any, quantity: Resource) -> tuple[float | None, float | None]:
+    """Return the first reference range that is normal and for everybody, or the only one there is.
+
+    An end that is in another unit than the quantity is left out.
+    """
     if not isinstance(ranges, list) or not ranges:
         return None, None
     fitting = ranges if len(ranges) == 1 else [one for one in ranges if _is_general(one)]
     for one in fitting:
-        low, high = (number_of(one[side]) if one.get(side) else None for side in ("low", "high"))
+        low, high = (_end(one.get(side), quantity) for side in ("low", "high"))
         if low is not None or high is not None:
             return low, high
     return None, None
+
+
+def _end(end: Resource | None, quantity: Resource) -> float | None:
+    if not end or any(end.get(key) not in (None, quantity.get(key)) for key in ("code", "unit")):
+        return None
+    return number_of(end)
 
 
 def _is_general(one: Resource) -> bool:

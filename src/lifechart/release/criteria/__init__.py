@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,15 @@ def load(path: Path) -> Criteria:
     except (OSError, ValueError, KeyError) as error:
         expected = f"TOML with capability, review_by and [[criterion]] tables ({error})"
         raise InputError("criteria", str(path), expected) from error
-    return Criteria(capability, review_by, tuple(map(_criterion, rows)), hashlib.sha256(content).hexdigest())
+    return Criteria(capability, review_by, of_rows(rows), hashlib.sha256(content).hexdigest())
 
 
-def _criterion(row: dict[str, Any]) -> Criterion:
+def of_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[Criterion, ...]:
+    """Return criteria from their tables; raises InputError that names the criterion, the key and what was expected."""
+    return tuple(map(_criterion, rows))
+
+
+def _criterion(row: Mapping[str, Any]) -> Criterion:
     known = {field.name for field in fields(Criterion)}
     if unknown := sorted(set(row) - known):
         raise InputError(f"criterion {row.get('name')!r}", unknown, f"only the keys {sorted(known)}")

@@ -18,7 +18,7 @@ from lifechart.core.answer import Claim, Disposition
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError
 from lifechart.serve import decisions, risk_view
 from lifechart.serve.access import User
-from lifechart.serve.audit import WHOLE, card_digest, card_id
+from lifechart.serve.audit import WHOLE, card_digest, card_id, reference_to
 from lifechart.serve.bedside import House, Shown, ask, house_of
 from lifechart.serve.chart_view import anchor
 from lifechart.serve.pages import certainty, one_in, percent
@@ -235,7 +235,7 @@ def _card(
         "uuid": card_id(digest, about),
         "summary": summary if len(summary) < 140 else summary[:138] + "…",
         "indicator": indicator,
-        "detail": detail,
+        "detail": f"{detail}\n\nReference {reference_to(digest, about)}",
         "source": {"label": f"Lifechart, {institution}", "url": page.split("/patients/")[0]},
         "links": [{"label": "Open in Lifechart", "url": page, "type": "absolute"}],
         "overrideReasons": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -14,6 +15,7 @@ from lifechart.core.capability import Role
 from lifechart.core.errors import InputError
 from lifechart.serve import chart_view, decisions, risk_view
 from lifechart.serve.access import User
+from lifechart.serve.audit import WHOLE, reference_to
 from lifechart.serve.bedside import House, Shown, ask, house_of
 from lifechart.serve.pages import render
 from lifechart.serve.records import FOUND_AT_MOST, Chart, local_now
@@ -37,7 +39,11 @@ async def find(request: Request, user: Reader, q: str = "") -> Response:
     text = q.strip()
     found = None
     if len(text) >= _SHORTEST_SEARCH:
-        patients = await house_of(request).ehr.search_patients(text[:100])
+        house = house_of(request)
+        patients = await house.ehr.search_patients(text[:100])
+        if patients:
+            shown = [str(each["id"]) for each in patients]
+            await asyncio.to_thread(house.auditor.viewed, shown, user.name, surface.name, "search")
         found = [chart_view.person(each, local_now().date()) for each in patients]
     too_short = bool(text) and found is None
     context = {"q": text, "found": found, "too_short": too_short, "most": FOUND_AT_MOST}
@@ -50,6 +56,8 @@ async def patient(request: Request, user: Reader, patient_id: str) -> Response:
     house = house_of(request)
     chart = await house.ehr.chart(patient_id)
     shown = await ask(house, "risk", user, chart, surface.name)
+    if not shown.audited:
+        await asyncio.to_thread(house.auditor.viewed, [patient_id], user.name, surface.name, "chart")
     key = house.auditor.patient(patient_id)
     decided = await asyncio.to_thread(decisions.latest, house.store, "risk", key)
     return render(request, "patient.html", _context(chart, shown, decided))
@@ -105,6 +113,8 @@ def _context(chart: Chart, shown: Shown, decided: dict[str, Decision]) -> dict[s
         "flags": risk_view.flags(answer) if answer else [],
         "risks": risks,
         "behind": behind,
+        "reference": partial(reference_to, behind.digest) if behind else None,
+        "whole": WHOLE,
         "declaration": DECLARATION,
         "reasons": decisions.REASONS,
         "series": series,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
@@ -13,8 +14,9 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from lifechart.core.capability import Declaration, Phase, Role
 from lifechart.core.errors import InputError, IntegrityError, LifechartError
 from lifechart.core.report import Report
+from lifechart.ledger import page
 from lifechart.ledger.statement import Statement
-from lifechart.ledger.verify import Verification, verify
+from lifechart.ledger.trace import trace
 from lifechart.release.gate import Check
 from lifechart.release.history import State
 from lifechart.release.shelf import Release
@@ -24,6 +26,9 @@ from lifechart.serve.bedside import House, house_of
 from lifechart.serve.pages import render
 from lifechart.serve.sign_in import Form, signed_in
 from lifechart.serve.surfaces import Outlet
+from lifechart_verify.audit import verify
+from lifechart_verify.findings import Verification
+from lifechart_verify.notes import Key
 
 router = APIRouter(prefix="/steward")
 surface = Outlet("steward", router)
@@ -85,6 +90,24 @@ async def verify_ledger(request: Request, user: Reader, fields: Form) -> Respons
     context = await asyncio.to_thread(_overview, house)
     verification = await asyncio.to_thread(_verify, house)
     return render(request, "steward.html", {**context, "verification": verification})
+
+
+@router.get("/trace")
+async def find_trace(request: Request, user: Reader, thing: str = "") -> Response:
+    """Lead from the form to the page of a thing."""
+    wanted = thing.strip()
+    if not wanted:
+        return RedirectResponse("/steward", status_code=303)
+    return RedirectResponse(f"/steward/trace/{quote(wanted[:100], safe='')}", status_code=303)
+
+
+@router.get("/trace/{thing}")
+async def trace_page(request: Request, user: Reader, thing: str) -> Response:
+    """Show what a thing rests on, and what rests on it: an answer, a release, a model, a data set, an extract."""
+    house = house_of(request)
+    graph = await asyncio.to_thread(trace, house.ledger, thing)
+    shown = page.body(graph, lambda digest: f"/steward/trace/{digest}")
+    return render(request, "trace.html", {"graph": graph, "node": graph.nodes[graph.start], "body": shown})
 
 
 @router.post("/{capability}/switch")
@@ -192,11 +215,12 @@ def _standing(house: House, declaration: Declaration) -> Standing:
 
 
 def _verify(house: House) -> Verification | str:
-    house.ledger.publish()
+    """Check the log with the program that an auditor would take, in this process."""
     try:
-        return verify(house.ledger.folder, house.ledger.verifier)
+        house.ledger.publish()
     except LifechartError as error:
         return str(error)
+    return verify(house.ledger.folder, Key.parse(house.ledger.verifier.lines[0]))
 
 
 def _pairs(release: Release, report: Report) -> list[tuple[str, list[tuple[int, bool, list[Check]]]]]:

@@ -1,0 +1,89 @@
+"""From a sentence to its sources and back: trace."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lifechart.cli.root import app
+from lifechart.core.settings import load_settings
+
+
+@app.command("trace")
+def trace_thing(
+    thing: Annotated[
+        str,
+        typer.Argument(
+            help="A reference from a page or card, an entry's number, a digest or its beginning, or a file or folder: "
+            "a data set, model, report, release, or a file of an extract."
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="The graph as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with the graph drawn.")] = None,
+) -> None:
+    """Show what a thing rests on, down to the source extracts, and every capability that rests on it."""
+    import orjson
+
+    from lifechart.core import durable
+    from lifechart.ledger import page
+    from lifechart.ledger.log import open_log
+    from lifechart.ledger.trace import trace
+
+    with closing(open_log(load_settings())) as log:
+        graph = trace(log, _digest(Path(thing)) if Path(thing).exists() else thing)
+        if html is not None:
+            durable.write_bytes(html, page.render(graph, log.head()).encode())
+            print(html)
+        elif as_json:
+            sys.stdout.buffer.write(
+                orjson.dumps(graph.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            )
+        else:
+            print(graph)
+
+
+def _digest(path: Path) -> str:
+    """Return the digest that the ledger knows a file or folder by."""
+    from lifechart.core import durable
+    from lifechart.core.report import Report
+    from lifechart.data import shards
+    from lifechart.release.manifest import MANIFEST
+
+    if path.is_file():
+        return Report.load(path).digest if path.name == "report.json" else durable.file_digest(path)
+    if (path / MANIFEST).is_file() and (path / "model").is_dir():
+        return _payload_digest(path / MANIFEST)
+    if (path / "data").is_dir():
+        return shards.dataset_digest(path)
+    if (path / "report.json").is_file():
+        return Report.load(path / "report.json").digest
+    if (path / "weights.npz").is_file():
+        from lifechart.model.checkpoint import model_digest
+
+        return model_digest(path)
+    return _extract_digest(path)
+
+
+def _payload_digest(manifest: Path) -> str:
+    import hashlib
+
+    from lifechart.ledger.statement import Envelope
+
+    return hashlib.sha256(Envelope.of_bytes(manifest.read_bytes()).payload).hexdigest()
+
+
+def _extract_digest(folder: Path) -> str:
+    """Return the digest of a folder of records, read as ingestion would."""
+    from rich.progress import track
+
+    from lifechart.core import durable
+    from lifechart.data.sources import find_source
+    from lifechart.ledger import lineage
+
+    files = find_source(folder).files(folder, "")
+    shown = track(files, "Hashing", transient=True, disable=not sys.stderr.isatty())
+    return lineage.extract_digest([lineage.File("", durable.file_digest(file), 0) for file in shown])

@@ -1,0 +1,1 @@
+"""De-identifies free text."""

@@ -1,0 +1,279 @@
+"""Opens tables (CSV, gzipped CSV, Parquet) as frames of some megabytes, and says which rows were broken, and where.
+
+Large tables are cut into parts that can be read in any order: Parquet by rows, CSV at line ends that lie outside of
+quotes. A gzipped CSV cannot be entered in the middle, so it is one part.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+
+from lifechart.data.sources import Span, Unit, documents
+
+DELIMITED = (".csv", ".tsv", ".txt", ".psv")
+PARQUET = ".parquet"
+LINE = "line"
+"""Column that numbers a frame's rows within their span, from 0, broken rows included."""
+UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, ValueError)
+"""What reading a table can raise when its bytes are at fault."""
+
+_UNIT_BYTES = 64 << 20
+_UNIT_ROWS = 1_000_000
+_ROW_BYTES = 100
+"""What a row of Parquet stands for when the size of the work is reckoned: about its length as CSV."""
+_GZIP_RATIO = 8
+_BATCH_ROWS = 250_000
+_BLOCK_BYTES = 16 << 20
+_DELIMITERS = "\t,;|"
+_NULLS = ["", "NULL", "null", "NA", "N/A", "NaN", "nan", "\\N", "None", "#N/A"]
+
+
+@dataclass(slots=True)
+class Piece:
+    """Some rows of a table."""
+
+    frame: pl.DataFrame
+    """The columns asked for (text from CSV, whatever is stored from Parquet; null where the table lacks one), and
+    LINE."""
+    lines: int
+    """Rows of the span up to here, broken ones included."""
+    broken: list[tuple[int, str]] = field(default_factory=list)
+    """(line, reason) of the rows that could not be read."""
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file's name is that of a table."""
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    return plain.suffix.lower() in DELIMITED or path.suffix.lower() == PARQUET
+
+
+def columns(path: Path) -> list[str]:
+    """Return the names of a table's columns as written; empty if it cannot be read."""
+    try:
+        if path.suffix.lower() == PARQUET:
+            return list(pq.read_schema(path).names)
+        with _open(path) as stream:
+            return _header(stream.readline(1 << 20))[0]
+    except UNREADABLE:
+        return []
+
+
+def plan(source: str, path: Path, anchor: str, option: str = "") -> list[Unit]:
+    """Cut a table into units of some tens of megabytes, the same ones every time."""
+    name = str(path)
+    if path.suffix.lower() == PARQUET:
+        try:
+            rows = pq.read_metadata(path).num_rows
+        except UNREADABLE:
+            return [Unit(source, (Span(name),), path.stat().st_size, anchor, option)]
+        cuts = [*range(0, rows, _UNIT_ROWS), rows] if rows else [0, 0]
+        spans = [Span(name, low, high) for low, high in pairwise(cuts)]
+        return [Unit(source, (span,), (span.stop - span.start) * _ROW_BYTES, anchor, option) for span in spans]
+    size = path.stat().st_size
+    if path.suffix == ".gz":
+        return [Unit(source, (Span(name),), size * _GZIP_RATIO, anchor, option)]
+    cuts = [0, *_cuts(path, size), size]
+    spans = [Span(name, low, high) for low, high in pairwise(cuts)]
+    return [Unit(source, (span,), span.stop - span.start, anchor, option) for span in spans]
+
+
+def read(span: Span, wanted: list[str]) -> Iterator[Piece]:
+    """Yield the rows of a span of a table. Column names match whatever their case.
+
+    Bytes that break off or are no table end the reading with a broken row; nothing is raised.
+    """
+    path = Path(span.path)
+    last = 0
+    try:
+        pieces = _parquet(path, span, wanted) if path.suffix.lower() == PARQUET else _delimited(path, span, wanted)
+        for piece in pieces:
+            last = piece.lines
+            yield piece
+    except UNREADABLE:
+        yield Piece(_empty(wanted), last + 1, [(last, "file cannot be read further")])
+
+
+def _parquet(path: Path, span: Span, wanted: list[str]) -> Iterator[Piece]:
+    file = pq.ParquetFile(path)
+    found = _matched(list(file.schema_arrow.names), wanted)
+    stop = span.stop if span.stop >= 0 else file.metadata.num_rows
+    start, lines = 0, 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        low, high = max(span.start - start, 0), min(stop - start, rows)
+        start += rows
+        if low >= high:
+            continue
+        at = 0
+        for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=list(found.values())):
+            part = batch.slice(max(low - at, 0), max(min(high - at, batch.num_rows) - max(low - at, 0), 0))
+            at += batch.num_rows
+            if part.num_rows:
+                # Arrow's view types and dictionaries of others' writers come in as what they stand for.
+                frame = _named(pl.DataFrame(part), found, wanted)
+                yield Piece(frame.with_row_index(LINE, lines).cast({LINE: pl.Int64}), lines + part.num_rows)
+                lines += part.num_rows
+
+
+def _delimited(path: Path, span: Span, wanted: list[str]) -> Iterator[Piece]:
+    packed = _Unpacked(path) if path.suffix == ".gz" else None
+    with _open(path) as stream:
+        first = stream.readline(1 << 20)
+        if packed is None:
+            stream.seek(span.start)
+            rest = stream.read(span.stop - span.start if span.stop >= 0 else -1)
+    names, delimiter = _header(first)
+    found = _matched(names, wanted)
+    opened = packed or pa.BufferReader(first + rest if span.start else rest)
+    lines = 0
+    for piece in _records(opened, delimiter, found, wanted):
+        lines = piece.lines
+        yield piece
+    if packed is not None and packed.early:
+        yield Piece(_empty(wanted), lines + 1, [(lines, "gzip ends early")])
+
+
+def _records(opened: object, delimiter: str, found: dict[str, str], wanted: list[str]) -> Iterator[Piece]:
+    refused: list[int] = []
+
+    def refuse(row: pc.InvalidRow) -> str:
+        refused.append(row.number - 2)  # the header is row 1
+        return "skip"
+
+    try:
+        reader = pc.open_csv(
+            opened,
+            read_options=pc.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
+            parse_options=pc.ParseOptions(
+                delimiter=delimiter,
+                quote_char=False if delimiter == "\t" else '"',
+                invalid_row_handler=refuse,
+                newlines_in_values=True,
+            ),
+            convert_options=pc.ConvertOptions(
+                include_columns=list(found.values()),
+                column_types=dict.fromkeys(found.values(), pa.binary()),
+                strings_can_be_null=True,
+                null_values=_NULLS,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if "Empty CSV" in str(error):
+            return  # a header and nothing below it
+        raise
+    lines = 0
+    for batch in reader:
+        stop = lines + batch.num_rows
+        broken: list[tuple[int, str]] = []
+        refused.sort()
+        while refused and refused[0] <= stop:
+            broken.append((refused.pop(0), "malformed"))
+            stop += 1
+        numbers = np.setdiff1d(np.arange(lines, stop), [line for line, _ in broken])
+        yield _decoded(_named(pl.DataFrame(batch), found, wanted), numbers, stop, broken)
+        lines = stop
+    if refused:
+        yield Piece(_empty(wanted), lines + len(refused), [(line, "malformed") for line in sorted(refused)])
+
+
+def _decoded(frame: pl.DataFrame, numbers: np.ndarray, stop: int, broken: list[tuple[int, str]]) -> Piece:
+    """Return a piece whose bytes are text; rows in which they are no UTF-8 are broken."""
+    numbered = frame.with_columns(pl.Series(LINE, numbers, dtype=pl.Int64))
+    binary = pl.col([name for name, dtype in frame.schema.items() if dtype == pl.Binary])
+    try:
+        return Piece(numbered.with_columns(binary.cast(pl.String)), stop, broken)
+    except pl.exceptions.ComputeError:
+        good = pl.Series([all(_is_text(value) for value in row) for row in frame.iter_rows()], dtype=pl.Boolean)
+        wrong = [(line, "not UTF-8") for line in numbered.filter(~good).get_column(LINE)]
+        return Piece(numbered.filter(good).with_columns(binary.cast(pl.String)), stop, broken + wrong)
+
+
+def _is_text(value: object) -> bool:
+    if isinstance(value, bytes):
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+class _Unpacked:
+    """A gzip stream for Arrow to read; if it breaks off, it ends with its last whole line."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = gzip.GzipFile(path, "rb")
+        self.early = self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes."""
+        block, self.early = documents.fill(self._stream, size if size >= 0 else 1 << 62)
+        return block[: block.rfind(b"\n") + 1] if self.early else block
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        self.closed = True
+
+
+def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+
+
+def _header(line: bytes) -> tuple[list[str], str]:
+    """Return the names in a table's first line, and what stands between them."""
+    words = line.decode("utf-8-sig").rstrip("\r\n")
+    delimiter = max(_DELIMITERS, key=words.count)
+    if delimiter not in words:
+        delimiter = ","
+    return next(csv.reader([words], delimiter=delimiter), []), delimiter
+
+
+def _matched(names: list[str], wanted: list[str]) -> dict[str, str]:
+    """Return {wanted column: its name in the table} of the columns that are there."""
+    present = {name.strip().lower(): name for name in reversed(names)}
+    found = {name: present[name.lower()] for name in wanted if name.lower() in present}
+    if not found:
+        raise ValueError("none of the columns")
+    return found
+
+
+def _named(frame: pl.DataFrame, found: dict[str, str], wanted: list[str]) -> pl.DataFrame:
+    return frame.select(
+        (pl.col(found[name]) if name in found else pl.lit(None, pl.String)).alias(name) for name in wanted
+    )
+
+
+def _empty(wanted: list[str]) -> pl.DataFrame:
+    return pl.DataFrame(schema={**dict.fromkeys(wanted, pl.String), LINE: pl.Int64})
+
+
+def _cuts(path: Path, size: int) -> Iterator[int]:
+    """Yield where a CSV can be cut: after a line that ends outside of quotes, every _UNIT_BYTES or so."""
+    with open(path, "rb") as stream:
+        at = stream.tell()
+        while at + _UNIT_BYTES < size:
+            block = stream.read(_UNIT_BYTES)
+            inside = block.count(b'"') & 1
+            more = 0
+            while (line := stream.readline(_BLOCK_BYTES)) and more < _UNIT_BYTES:
+                more += len(line)
+                inside ^= line.count(b'"') & 1
+                # A quote that never closes is a stray one: past a unit's size the line's end counts.
+                if line.endswith(b"\n") and not inside:
+                    break
+            at = stream.tell()
+            if at < size:
+                yield at

@@ -1,0 +1,41 @@
+"""The contract of an engine, held to by the one for a single machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lifechart.core.errors import InputError
+from lifechart.data.engines import open_engine
+
+
+def touch(folder: Path, number: int) -> None:
+    (folder / str(number)).touch()
+
+
+def refuse(number: int) -> None:
+    if number == 3:
+        raise InputError("number", number, "another")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_is_done_when_it_returns(tmp_path: Path, workers: int) -> None:
+    with open_engine("processes", workers=workers, progress=False) as run:
+        run("first", touch, ((tmp_path, number) for number in range(5)))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2", "3", "4"]
+        run("nothing", touch, [])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_first_error_is_raised_in_its_own_words(workers: int) -> None:
+    with (
+        pytest.raises(InputError, match="number: got 3"),
+        open_engine("processes", workers=workers, progress=False) as run,
+    ):
+        run("refusing", refuse, ((number,) for number in range(5)))
+
+
+def test_an_engine_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match="--engine: got 'spark'"):
+        open_engine("spark", workers=1, progress=False)
