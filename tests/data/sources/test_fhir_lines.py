@@ -145,7 +145,9 @@ def mutated(draw: st.DrawFn) -> Resource:
     """A valid resource with up to four of its elements replaced, removed or doubled."""
     one: Resource = copy(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 4))):
-        path = draw(st.sampled_from(places(one)))
+        if not (found := places(one)):
+            break
+        path = draw(st.sampled_from(found))
         parent: Any = one
         for step in path[:-1]:
             parent = parent[step]

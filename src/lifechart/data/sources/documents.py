@@ -27,6 +27,9 @@ _CHUNK = 256 << 10
 _SNIFF = 1 << 16
 _PACKED = (".gz", ".bgz")
 
+Lines = list[bytes | None]
+"""Lines of a file without their ends; None: longer than MAX_LINE."""
+
 
 class EndsEarly(Exception):
     """A gzip stream stops before its end."""
@@ -88,7 +91,18 @@ def plan(source: str, files: list[Path], anchor: str) -> list[Unit]:
     return units
 
 
-def read_lines(span: Span) -> Iterator[tuple[bytes, bool]]:
+def read_lines(span: Span) -> Iterator[Lines]:
+    """Yield the lines of `read_blocks`, without their ends."""
+    for block, too_long in read_blocks(span):
+        lines: Lines = list(block.split(b"\n"))
+        if block.endswith(b"\n"):
+            lines.pop()
+        if too_long:
+            lines[-1] = None
+        yield lines
+
+
+def read_blocks(span: Span) -> Iterator[tuple[bytes, bool]]:
     """Yield the lines that begin within a span, some hundred kilobytes of whole lines at a time, ends included.
 
     With each: whether its last line is longer than MAX_LINE, and so is not all there.

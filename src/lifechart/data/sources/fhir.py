@@ -79,7 +79,7 @@ def _stretches(reader: Reader, unit: Unit) -> Iterator[bool]:
             reader.document(path)
         else:
             try:
-                for block, too_long in documents.read_lines(span):
+                for block, too_long in documents.read_blocks(span):
                     reader.block(block, too_long)
                     if len(reader.rows.rows) > _BATCH_ROWS:
                         yield True

@@ -143,7 +143,7 @@ class _Reader:
             keep = self._settings.keep_ambiguous
             self._tally = Tally(self._scores, [number for number, *_ in found], keep_ambiguous=keep)
 
-    def block(self, lines: list[bytes | None]) -> None:
+    def block(self, lines: documents.Lines) -> None:
         """Read some lines."""
         for line in lines:
             if line is None:
