@@ -203,6 +203,13 @@ _RARE_VALUES = ("valueString", "valueBoolean", "valueInteger", "valueRange", "va
 _RARE_TIMES = ("effectivePeriod", "effectiveInstant")
 
 
+def _bounded(quantity: _Quantity, marks: Marks | None) -> Marks | None:
+    """Return the marks with a quantity's comparator, if it has one."""
+    if quantity.comparator not in COMPARATOR_SET:
+        return marks
+    return (quantity.comparator, *(marks[1:] if marks is not None else (None, None, None)))
+
+
 def _measure(r: Any) -> Resource:
     """Return the unit of an Observation or a component, which its reference range must share."""
     return {"code": r.valueQuantity.code, "unit": r.valueQuantity.unit} if r.valueQuantity is not None else {}
@@ -235,24 +242,6 @@ def _observations(rows: Rows) -> LineReader:
         found, _, _ = measured(rows, stated, kind)
         return known.keep(key, (None, kind, found.concept, found.words, marks_of(stated, _measure(r))))
 
-    def row(
-        number: int,
-        identity: str | None,
-        concept: int,
-        time: int,
-        quantity: _Quantity | None,
-        words: str | None,
-        marks: Marks | None,
-    ) -> None:
-        value = unit = None
-        if quantity is not None:
-            value, unit = quantity.value, quantity.code or quantity.unit
-            if quantity.comparator in COMPARATOR_SET:
-                marks = (quantity.comparator, *(marks[1:] if marks is not None else (None, None, None)))
-        if marks is not None:
-            marked[len(rows.rows)] = marks
-        append((rows.position, number, identity, concept, time, value, unit, words, None))
-
     def component(r: Any, kind: str) -> tuple[int, str | None, Marks | None]:
         key = b"\n".join((*parts(r), kind.encode())) + _ranged(r)
         asked = known_parts.get(key)
@@ -261,6 +250,20 @@ def _observations(rows: Rows) -> LineReader:
             found, _, _ = measured(rows, stated, kind)
             asked = known_parts.keep(key, (found.concept, found.words, marks_of(stated, _measure(r))))
         return asked
+
+    def several(
+        r: Any, number: int, time: int, kind: str, concept: int, words: str | None, marks: Marks | None
+    ) -> None:
+        found = [(*component(part, kind), part.valueQuantity) for part in r.component]
+        if not found or r.valueQuantity is not None or len(r.valueCodeableConcept):
+            found.append((concept, words, marks, r.valueQuantity))
+        for concept, words, marks, quantity in found:
+            value = unit = None
+            if quantity is not None:
+                value, unit, marks = quantity.value, quantity.code or quantity.unit, _bounded(quantity, marks)
+            if marks is not None:
+                marked[len(rows.rows)] = marks
+            append((rows.position, number, r.id, concept, time, value, unit, words, None))
 
     def read(line: bytes) -> str | None:
         r = decode(line)
@@ -282,15 +285,21 @@ def _observations(rows: Rows) -> LineReader:
         number = owners.get(whose)
         if number is None:
             number = _new_owner(rows, whose, owners)
-        quantity, alone = r.valueQuantity, True
-        parts_there = () if r.component is None else [(*component(part, kind), part) for part in r.component]
+        if r.component is not None:
+            several(r, number, time, kind, concept, words, marks)
+        else:
+            # The usual case by far, so without a call.
+            value = unit = None
+            quantity = r.valueQuantity
+            if quantity is not None:
+                value, unit = quantity.value, quantity.code or quantity.unit
+                if quantity.comparator is not None:
+                    marks = _bounded(quantity, marks)
+            if marks is not None:
+                marked[len(rows.rows)] = marks
+            append((rows.position, number, r.id, concept, time, value, unit, words, None))
         if r.meta is not None:
             rows.version(rows.position, r.meta.lastUpdated, r.meta.versionId)
-        for concept_there, words_there, marks_there, part in parts_there:
-            alone = quantity is not None or len(r.valueCodeableConcept) > 0
-            row(number, r.id, concept_there, time, part.valueQuantity, words_there, marks_there)
-        if alone:
-            row(number, r.id, concept, time, quantity, words, marks)
         return None
 
     return read
