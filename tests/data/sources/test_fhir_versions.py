@@ -16,6 +16,7 @@ import pytest
 from lifechart.data.sources.fhir_mapping import MAPPING
 from lifechart.data.sources.fhir_reader import Reader, frame_of
 from lifechart.data.sources.fhir_types import HANDLERS
+from lifechart.serve.records import PATIENT_TYPES
 from tests.data.samples import concept, patient
 from tests.data.sources.fhir_examples import AT, EXAMPLES, METFORMIN, Event, P, of
 
@@ -107,6 +108,14 @@ def test_a_reference_to_what_supplies_the_code_is_followed(use: dict[str, Any], 
 def test_every_mapped_type_has_an_example() -> None:
     shown = {given["resourceType"] for _, given, _ in EXAMPLES}
     assert set(HANDLERS) - shown == {"Patient", "Medication"}
+
+
+def test_a_live_chart_is_read_in_the_types_that_a_data_set_is() -> None:
+    not_of_r4 = {
+        type_ for type_ in HANDLERS if type_ in ("ProcedureRequest", "ReferralRequest") or type_[:7] == "DeviceA"
+    }
+    elsewhere = {"Patient", "Medication", "DeviceUsage", "DocumentReference"}
+    assert set(PATIENT_TYPES) == set(HANDLERS) - elsewhere - not_of_r4
 
 
 @cache
