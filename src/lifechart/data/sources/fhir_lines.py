@@ -143,7 +143,7 @@ def _mapped(rows: Rows, reading: Mapping) -> LineReader:
     periods = tuple(path for path in reading.times if len(path) == 2)
     known: _Known[Described] = _Known()
     owners: _Known[int] = _Known()
-    times = rows.times
+    times, append = rows.times, rows.rows.append
 
     def time_of(r: Any) -> int | None:
         time = None
@@ -187,9 +187,14 @@ def _mapped(rows: Rows, reading: Mapping) -> LineReader:
             number = _new_owner(rows, whose, owners)
         time = time_of(r)
         link = encounter_link(rows, _object(r, visits), reading.encounters) if time is None else None
-        finish = finish_of(r) if found.may_end else None
-        quantity = walk(_object(r, reading.value[:1]), reading.value) if reading.value else None
-        reading.place(rows, found, number, r.id, time, link, finish, None, quantity)
+        if found.may_end or found.further or reading.value:
+            finish = finish_of(r) if found.may_end else None
+            quantity = walk(_object(r, reading.value[:1]), reading.value) if reading.value else None
+            reading.place(rows, found, number, r.id, time, link, finish, None, quantity)
+        else:
+            # As `place` does for what has no end, no value and nothing further: most resources.
+            for concept, words, supplier in found.concepts:
+                append((rows.position, number, r.id, concept, time, None, None, words, supplier or link))
         if r.meta is not None:
             rows.version(rows.position, r.meta.lastUpdated, r.meta.versionId)
         return None
