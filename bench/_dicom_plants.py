@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from lifechart.data.deidentify.dicom import instance, tables
 
@@ -46,8 +46,8 @@ def image(study: str = "1", series: str = "1", number: int = 1, patient: str = "
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    made.StudyInstanceUID, made.SeriesInstanceUID = f"{ROOT}.{study}", f"{ROOT}.{study}.{series}"
-    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = f"{ROOT}.{study}.{series}.{number}"
+    made.StudyInstanceUID, made.SeriesInstanceUID = UID(f"{ROOT}.{study}"), UID(f"{ROOT}.{study}.{series}")
+    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = UID(f"{ROOT}.{study}.{series}.{number}")
     made.FrameOfReferenceUID = f"{ROOT}.{study}.99"
     made.PatientID, made.PatientName, made.Modality = patient, "Quillfeather^Oberon", "CT"
     made.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]

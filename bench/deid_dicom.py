@@ -27,7 +27,7 @@ KEY = bytes(range(32))
 
 def main(quick: bool) -> dict[str, int]:
     """Plant, de-identify and search; print what survived and return {survivors, markers}."""
-    console = Console()
+    console = Console(width=120)
     planted = _dicom_plants.plant(_dicom_plants.image())
     content = _dicom_plants.to_file(planted.dataset)
     if len(_dicom_plants.survivors(planted, content)) != len(planted):
@@ -43,7 +43,7 @@ def main(quick: bool) -> dict[str, int]:
         try:
             importlib.import_module(name)
         except ImportError:
-            console.print(f"{name}: not installed, skipped (pip install lifechart[peers])")
+            console.print(f"{name}: not installed, skipped (it is in the extra `peers`)")
             continue
         try:
             with tempfile.TemporaryDirectory() as folder, instance.quiet():

@@ -42,6 +42,7 @@ def main() -> None:
     stage("Through the gate", f"release risk --model {model} --report {report / 'report.json'}")
     sign(demo / "people")
     stage("Let out to the simulated environment", "phase risk simulation --reason 'first stage of validation'")
+    stage("What the model rests on, and what rests on it", f"trace {model}")
     stage("Anyone can check the log", "ledger verify")
     print(f"\nAll stages: {time.monotonic() - began:.0f} s on {os.cpu_count()} cores.")
     if options.serve:
@@ -96,6 +97,7 @@ def serve(hospital: Path) -> None:
   a clinician's page             http://127.0.0.1:{PORT}/            user dr.reyes   password {passwords["dr.reyes"]}
   the steward's page             http://127.0.0.1:{PORT}/steward     user steward    password {passwords["steward"]}
   CDS Hooks                      http://127.0.0.1:{PORT}/cds-services
+  what a sentence rests on       lifechart trace REFERENCE   (as printed with each risk; with LIFECHART_HOME=demo/home)
 Stop with Ctrl-C.""")
     try:
         app.wait()

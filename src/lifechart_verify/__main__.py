@@ -34,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.entry is not None:
         return _one(options.log, key, options.entry)
     tick = _tick if sys.stderr.isatty() else None
-    found = verify(options.log, key, earlier=earlier, witnesses=witnesses, quorum=options.quorum, tick=tick)
+    try:
+        found = verify(options.log, key, earlier=earlier, witnesses=witnesses, quorum=options.quorum, tick=tick)
+    except OSError as error:
+        print(f"lifechart-verify: {error}", file=sys.stderr)
+        return 2
     said = {**dataclasses.asdict(found), "sound": found.sound}
     print(json.dumps(said, indent=2) if options.json else found)
     return 0 if found.sound else 1

@@ -163,8 +163,9 @@ def _published(audit: _Audit, head: Note, tick: Tick | None) -> None:
         differing += [(number, leaf, other) for number, leaf, other in pairs if leaf != other]
         if tick is not None:
             tick(index + 1, len(bundles))
-    _upper(audit, head.size, rows)
     whole = audit.tree.size == head.size
+    if whole:
+        _upper(audit, head.size, rows)
     sound = whole and audit.tree.root() == head.root
     tiled = Tree()
     for leaf in rows:

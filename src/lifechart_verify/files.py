@@ -32,7 +32,7 @@ def name_of(kind: str, index: int) -> str:
 def _read(folder: Path, kind: str, index: int, width: int) -> bytes:
     name = name_of(kind, index)
     for path in [f"{name}.p/{width}"] * (width < WIDTH) + [name]:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return (folder / path).read_bytes()
     raise Missing(f"{name}: missing, expected {width} of a tile's {WIDTH} places")
 

@@ -158,7 +158,7 @@ def test_killed_when_all_was_done_leaves_no_work_folder(
 def test_two_runs_do_not_work_in_one_folder(records: Path, tmp_path: Path) -> None:
     work = tmp_path / ".out.ingest"
     work.mkdir()
-    descriptor = os.open(work, os.O_RDONLY)
+    descriptor = os.open(work / "lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="no other ingest"):

@@ -84,6 +84,9 @@ def test_an_entry_is_found_by_its_number(log: Log) -> None:
     assert trace(log, str(answer.index)).start == ANSWER
     with pytest.raises(InputError, match="a number below"):
         trace(log, "999")
+    digits = "123456" + "ab" * 29
+    log.append(Statement("train", (Subject("model", digits),), {"dataset": DATASET}))
+    assert trace(log, "123456").start == digits, "no entry has this number yet, a digest begins so"
     log.close()
 
 
@@ -137,6 +140,15 @@ def test_a_dataset_rests_on_its_extract_and_transform(log: Log) -> None:
     assert {graph.nodes[edge.lower].kind for edge in graph.lower(DATASET)} == {"extract", "transform"}
     assert all(graph.nodes[digest].entry is None for digest in FILES)
     assert not graph.above
+    log.close()
+
+
+def test_a_withdrawal_is_said_of_the_data_set_that_it_names_and_makes_no_person(log: Log) -> None:
+    log.append(Statement("withdrawal", (Subject("patient", PATIENT),), {"what": "withdrawn", "held_by": [DATASET]}))
+    graph = trace(log, DATASET)
+    assert "named by 1 withdrawals" in str(graph)
+    assert PATIENT not in graph.nodes
+    assert trace(log, PATIENT).folded == {"answer": 1, "withdrawal": 1}
     log.close()
 
 

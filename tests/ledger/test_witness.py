@@ -10,18 +10,22 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from bench._tampers import SIGNER, VERIFIER, fork, statement
+from lifechart.cli import app
 from lifechart.core.errors import InputError, IntegrityError
+from lifechart.core.settings import Settings
 from lifechart.ledger import cosigned
 from lifechart.ledger.checkpoint import Checkpoint, parse
 from lifechart.ledger.keys import COSIGNATURES, PublicKey, Signer
-from lifechart.ledger.log import Log
+from lifechart.ledger.log import Log, open_log
 from lifechart.ledger.witness import Refused, Witness, cosign, message, pack_request, unpack_request
 from lifechart.ledger.witness_http import server
 from lifechart_verify.audit import verify
 from lifechart_verify.findings import DamageKind
 from lifechart_verify.notes import Key, Note
+from tests.ledger.test_page import run
 
 KEY = Key.parse(str(SIGNER.public))
 
@@ -42,7 +46,7 @@ def test_the_signed_message_and_the_key_are_those_of_the_specification() -> None
     text = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n"
     assert message(text, 1679315147).decode() == f"cosignature/v1\ntime 1679315147\n{text}"
     signer = Signer.generate("witness.example/w1", COSIGNATURES)
-    assert base64.b64decode(str(signer.public).rsplit("+", 1)[1])[:1] == b"\x04"
+    assert base64.b64decode(str(signer.public).split("+", 2)[2])[:1] == b"\x04"
     line = cosign(signer, parse(f"{text}\n\u2014 x AAAAAAA=\n"), 1679315147)
     content = base64.b64decode(line.split(" ")[2])
     assert (len(content), content[:4], content[4:12]) == (76, signer.public.id_bytes, (1679315147).to_bytes(8, "big"))
@@ -199,3 +203,23 @@ def test_what_a_witness_cosigned_shows_a_fork_and_a_forged_cosignature(log: Log,
     assert [(each.kind, each.message.split(":")[0]) for each in damages] == [
         (DamageKind.HISTORY_FORKED, "cosigned/000000000700")
     ]
+
+
+def test_the_commands_by_hand_and_the_verifier_after_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A witness without a network: a copy goes out, a line comes back."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("LIFECHART_HOME", str(home))
+    with open_log(Settings(home=home)) as own:
+        own.append_many([statement(number) for number in range(20)])
+        own.checkpoint()
+    shutil.copytree(home / "ledger", tmp_path / "copy")
+    arguments = ["--log", str(home / "keys/ledger.pub"), "--home", str(tmp_path / "w"), "--name", "ethics.example/w"]
+    (tmp_path / "line").write_text(run("witness", "sign", str(tmp_path / "copy"), *arguments))
+    with open_log(Settings(home=home)) as own:
+        own.append(statement(20))
+    key, note = str(tmp_path / "w/witness.pub"), str(tmp_path / "copy/checkpoint")
+    run("ledger", "cosign", "--key", key, "--line", str(tmp_path / "line"), "--note", note)
+    checked = run("ledger", "verify", "--witness", key, "--quorum", "1")
+    assert "ethics.example/w cosigned the first 20 entries" in checked
+    assert "21 entries, sound" in checked
+    assert CliRunner().invoke(app, ["ledger", "verify", "--witness", key, "--quorum", "2"]).exit_code == 2

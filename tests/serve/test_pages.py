@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lifechart.ledger import page as trace_page
+from lifechart.ledger.statement import Statement, Subject
+from lifechart.ledger.trace import trace
 from lifechart.serve.pages import STATIC
 from tests.serve.house import PASSWORD, Hospital, hospital
 
@@ -43,6 +46,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     with hospital(tmp_path_factory.mktemp("house")) as held:
         held.sign_in()
         held.client.get("/patients/ines")
+        # Somebody withdrew who is in the data behind the release, so that the steward's page has that to show.
+        said = {"what": "withdrawn", "purposes": ["training"], "held_by": ["cd" * 32], "register": "hmac:0"}
+        held.house.ledger.append(Statement("withdrawal", (Subject("patient", "ef" * 32),), said))
         yield held
 
 
@@ -97,6 +103,35 @@ def test_page_is_sound(browser: playwright.Browser, place: Hospital, faults: lis
     assert page.evaluate(too_wide) <= 0
     assert not faults
     page.context.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_trace_in_a_file_is_sound(
+    browser: playwright.Browser, place: Hospital, tmp_path: Path, faults: list[str], width: int
+) -> None:
+    """It loads nothing, every box can be reached by keyboard, and leads to its row."""
+    ledger = place.house.ledger
+    (tmp_path / "trace.html").write_text(trace_page.render(trace(ledger, place.forecaster.digest), ledger.head()))
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    page = context.new_page()
+    page.on("request", lambda request: faults.append(request.url) if "trace.html" not in request.url else None)
+    page.goto(f"file://{tmp_path}/trace.html")
+    if folder := os.environ.get("LIFECHART_PICTURES"):
+        page.screenshot(path=f"{folder}/trace-file-{width}.png", full_page=True)
+    page.evaluate(AXE.read_text())
+    violations = page.evaluate("axe.run()")["violations"]
+    assert not [(each["id"], [node["target"] for node in each["nodes"]]) for each in violations]
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    boxes = page.locator(".lc-trace__box a")
+    reached = set()
+    for _ in range(boxes.count() + 5):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.getAttribute('href')"))
+    assert {boxes.nth(number).get_attribute("href") for number in range(boxes.count())} <= reached
+    for target in reached - {None}:
+        assert page.locator(target).count() == 1
+    assert not faults
+    context.close()
 
 
 def test_charts_are_drawn_from_their_tables_under_the_real_policy(

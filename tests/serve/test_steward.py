@@ -4,7 +4,10 @@ import re
 
 import pytest
 
+from lifechart.cli.tracing import digest_of_path
 from lifechart.core.capability import Phase, Role
+from lifechart.ledger.statement import Statement, Subject
+from lifechart.ledger.trace import trace
 from lifechart.serve.access import add_account
 from tests.serve.house import PASSWORD, Hospital
 
@@ -91,6 +94,32 @@ def test_a_reference_leads_to_a_page_that_leads_on(office: Hospital) -> None:
     assert office.client.get("/steward/trace", params={"thing": ""}).url.path == "/steward"
     assert office.client.get("/steward/trace/gossip").status_code == 400
     assert office.client.get("/steward/trace/..%2f..%2fetc").status_code in (400, 404)
+
+
+def test_the_command_knows_a_release_and_a_report_by_their_paths(office: Hospital) -> None:
+    state = office.house.shelf.state("risk")
+    assert state.version is not None
+    release = office.settings.shelf / "risk" / state.version
+    assert digest_of_path(release) == state.manifest
+    (evaluated,) = office.statements("evaluate")
+    assert digest_of_path(release / "report/report.json") == evaluated.subjects[0].digest
+    assert digest_of_path(release / "report") == evaluated.subjects[0].digest
+    weights = trace(office.house.ledger, digest_of_path(release / "model/weights.bin"))
+    assert {use.capability for use in weights.uses} == {"risk"}
+
+
+def test_a_release_that_rests_on_somebody_who_withdrew_is_shown(office: Hospital) -> None:
+    assert "Nobody who withdrew" in office.client.get("/steward").text
+    said = {"what": "withdrawn", "purposes": ["training"], "held_by": ["cd" * 32], "register": "hmac:0"}
+    office.house.ledger.append(Statement("withdrawal", (Subject("patient", "ef" * 32),), said))
+    page = office.client.get("/steward").text
+    assert "Somebody who withdrew is still in these data sets" in page
+    row = page[page.index("Withdrawn consent") :]
+    assert "cdcdcdcdcdcd" in row
+    assert "&lt;11" in row
+    assert re.search(r"risk, version 1 <strong[^>]*>Current", row)
+    office.house.ledger.append(Statement("withdrawal", (Subject("patient", "ef" * 32),), {**said, "what": "consented"}))
+    assert "Nobody who withdrew" in office.client.get("/steward").text
 
 
 def test_an_auditor_reads_and_changes_nothing(place: Hospital) -> None:

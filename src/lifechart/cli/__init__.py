@@ -21,6 +21,7 @@ FAMILIES = (
     "privacy",
     "consents",
     "vaults",
+    "terminologies",
     "releases",
     "governance",
     "trials",

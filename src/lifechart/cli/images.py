@@ -20,6 +20,7 @@ def deidentify_dicom(
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
 ) -> None:
     """De-identify DICOM files to PS3.15 Annex E; what cannot be made safe is held back, with its reason."""
+    from lifechart.data.consent import holdings
     from lifechart.data.deidentify import structured
     from lifechart.data.deidentify.dicom import folder
     from lifechart.ledger.log import open_log
@@ -27,7 +28,8 @@ def deidentify_dicom(
     settings = load_settings()
     with closing(open_log(settings)) as log:
         key = structured.load_key(settings)
-        report = folder.deidentify(path, out, key=key, log=log, patients=patients, workers=workers)
+        who = holdings.admission_now(settings, log, key)
+        report = folder.deidentify(path, out, key=key, log=log, patients=patients, admission=who, workers=workers)
     totals = report["totals"]
     print_rows([("files", "number"), *((name, f"{count:,}") for name, count in totals["outcomes"].items())])
     if totals["reasons"]:

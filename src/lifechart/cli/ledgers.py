@@ -1,4 +1,4 @@
-"""The append-only log of signed statements: verify."""
+"""The append-only log of signed statements: verify, openlineage."""
 
 from __future__ import annotations
 
@@ -36,3 +36,25 @@ def ledger_verify(
     arguments += ["--json"] if as_json else []
     arguments += ["--entry", entry] if entry is not None else []
     raise typer.Exit(main([str(argument) for argument in arguments]))
+
+
+@ledger.command("openlineage")
+def ledger_openlineage(
+    out: Annotated[Path, typer.Option(help="NDJSON to write: one event a line.")],
+    answers: Annotated[bool, typer.Option(help="A run for each answer too.")] = False,
+) -> None:
+    """Write the log's lineage as OpenLineage events, for tools that draw it."""
+    from contextlib import closing
+
+    import orjson
+
+    from lifechart.core import durable
+    from lifechart.ledger.log import open_log
+    from lifechart.ledger.openlineage import events
+
+    count = 0
+    with closing(open_log(load_settings())) as log, durable.replacing(out) as aside, aside.open("wb") as file:
+        for event in events(log, answers=answers):
+            file.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+            count += 1
+    print(f"{count:,} events in {out}")

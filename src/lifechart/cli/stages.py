@@ -34,7 +34,9 @@ def ingest(
     path: Annotated[Path, typer.Argument(help="FHIR bundles or Bulk NDJSON, tables or MEDS: a file or folder.")],
     out: Out,
     source: Annotated[str | None, typer.Option(help="The source; by default whichever detects its format.")] = None,
-    mapping: Annotated[Path | None, typer.Option(help="For tables: the YAML that maps columns to events.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="For tables a YAML of columns, for images a CSV of patients.")
+    ] = None,
     dates: Annotated[str, typer.Option(help="shift (by a keyed offset a patient) or year (years only).")] = "shift",
     as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
@@ -48,6 +50,7 @@ def ingest(
     """Read records, de-identify them, and write a data set of those who may be in it."""
     from lifechart.data import ingest as stage
     from lifechart.data.consent import holdings
+    from lifechart.data.consent.register import open_register
     from lifechart.data.deidentify import structured
     from lifechart.ledger.log import open_log
 
@@ -71,8 +74,11 @@ def ingest(
             encrypt_to=encrypt or (),
             work=work,
         )
+        late = holdings.reconcile(open_register(settings, key), log, key, holdings.evidence_folder(settings))
     print_rows(found.table())
-    if found.values:
+    if late:
+        print("Somebody withdrew while this was being made, and is in it: make it anew (`lifechart consent where`).")
+    if found.values or found.codes_unsound:
         print_rows(found.values_table())
     print(f"{found.events:,} events of {found.subjects:,} patients in {out}")
 

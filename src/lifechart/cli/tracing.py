@@ -34,7 +34,7 @@ def trace_thing(
     from lifechart.ledger.trace import trace
 
     with closing(open_log(load_settings())) as log:
-        graph = trace(log, _digest(Path(thing)) if Path(thing).exists() else thing)
+        graph = trace(log, digest_of_path(Path(thing)) if Path(thing).exists() else thing)
         if html is not None:
             durable.write_bytes(html, page.render(graph, log.head()).encode())
             print(html)
@@ -46,7 +46,7 @@ def trace_thing(
             print(graph)
 
 
-def _digest(path: Path) -> str:
+def digest_of_path(path: Path) -> str:
     """Return the digest that the ledger knows a file or folder by."""
     from lifechart.core import durable
     from lifechart.core.report import Report

@@ -11,8 +11,26 @@ from typing import Any
 import orjson
 import polars as pl
 
-from lifechart.data.sources import ENTRY_BITS, KEPT, OUTCOMES, QUARANTINED, Unit
+from lifechart.core.suppression import shown, small, suppress, suppress_counts
+from lifechart.data.sources import (
+    AFTER_END,
+    DUPLICATE,
+    ENTRY_BITS,
+    HELD_BACK,
+    KEPT,
+    OLDER_VERSION,
+    OUTCOMES,
+    QUARANTINED,
+    WITHDRAWN,
+    WITHHELD,
+    Unit,
+)
 from lifechart.data.spill import Spill
+
+LEFT_OUT = "left out"
+"""Outcomes told together, where one of them alone would tell of very few people."""
+_NO_FAULTS = (WITHDRAWN, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END)
+_ALL = "all"
 
 
 @dataclass(slots=True)
@@ -31,6 +49,8 @@ class Account:
     """Reason -> single events left out, or values held back, of resources whether kept or not."""
     values: dict[str, int] = field(default_factory=dict)
     """What became of values: converted, unit respelled, not convertible, no unit, implausible (units.Converted)."""
+    codes_unsound: dict[str, int] = field(default_factory=dict)
+    """"System: problem" -> codes that are not as their system writes them (codes.forms). They are kept as written."""
     codes_backed_off: int = 0
     codes_withheld: int = 0
     bytes: int = 0
@@ -47,22 +67,70 @@ class Account:
         return sum(row.get(outcome, 0) for row in self.resources.values())
 
     def table(self) -> list[tuple[str, ...]]:
-        """Return a header and rows for a terminal: type, then resources by outcome; the sum last."""
-        shown = [outcome for outcome in OUTCOMES if self.of(outcome) or outcome in (KEPT, QUARANTINED)]
-        rows = [
-            (type_, *(str(row.get(outcome, 0)) for outcome in shown), str(sum(row.values())))
-            for type_, row in sorted(self.resources.items(), key=lambda item: -sum(item[1].values()))
-        ]
-        total = ("all", *(str(self.of(outcome)) for outcome in shown), str(self.total))
-        return [("resource type", *shown, "all"), *rows, total]
+        """Return a header and rows for a terminal: type, then resources by outcome; small cells hidden."""
+        outcomes, rows = self._cells()
+        named = [(type_, *("–" if cell is None else str(cell) for cell in row)) for type_, row in rows.items()]
+        return [("resource type", *outcomes, "all"), *named]
 
     def values_table(self) -> list[tuple[str, ...]]:
-        """Return a header and rows for a terminal: what became of values and their units."""
-        return [("values", "events"), *((name, str(number)) for name, number in self.values.items())]
+        """Return a header and rows for a terminal: what became of values and units, and codes that are unsound."""
+        unsound = [(f"codes of {name}", shown(number)) for name, number in self.codes_unsound.items()]
+        return [("values and codes", ""), *((name, shown(number)) for name, number in self.values.items()), *unsound]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for account.json and the ledger."""
+        """Return plain data for account.json, which stays with the data set: every count as it is."""
         return asdict(self) | {"total": self.total}
+
+    def public(self) -> dict[str, Any]:
+        """Return plain data for the ledger, which auditors read: small cells hidden (None), and none derivable.
+
+        Where fewer than 11 patients are withheld by consent, their resources count as `left out` together with those of
+        the outcomes that are not faults: their numbers, type by type, would be a portrait of very few people.
+        """
+        outcomes, rows = self._cells()
+        resources = {
+            type_: {outcome: cell for outcome, cell in zip(outcomes, row, strict=False) if cell != 0}
+            for type_, row in rows.items()
+            if type_ != _ALL
+        }
+        whole = rows[_ALL][-1]
+
+        def by_reason(reasons: dict[str, int], outcome: str) -> dict[str, int | None]:
+            found: dict[str, int | None] = {}
+            for type_, cells in resources.items():
+                ours = {name: count for name, count in reasons.items() if name.startswith(f"{type_}: ")}
+                total = cells.get(outcome, cells.get(LEFT_OUT, 0))
+                found |= suppress_counts(ours, total_hidden=total is None)
+            return found
+
+        return asdict(self) | {
+            "resources": resources,
+            "withdrawn": by_reason(self.withdrawn, WITHDRAWN),
+            "quarantined": by_reason(self.quarantined, QUARANTINED),
+            "dropped": {reason: None if small(count) else count for reason, count in self.dropped.items()},
+            "values": {what: None if small(count) else count for what, count in self.values.items()},
+            "subjects": None if small(self.subjects) else self.subjects,
+            "events": None if small(self.events) else self.events,
+            "total": whole,
+        }
+
+    def _cells(self) -> tuple[list[str], dict[str, list[int | None]]]:
+        """Return the outcomes shown and {type: [resources by outcome, all]} with the sum last, suppressed."""
+        few = small(self.resources.get("Patient", {}).get(WITHHELD, 0)) or small(self.of(WITHHELD))
+        merged = (*_NO_FAULTS, WITHHELD) if few else ()
+        outcomes = [
+            outcome
+            for outcome in OUTCOMES
+            if outcome not in merged and (self.of(outcome) or outcome in (KEPT, QUARANTINED))
+        ]
+        types = sorted(self.resources, key=lambda type_: -sum(self.resources[type_].values()))
+        table = [[self.resources[type_].get(outcome, 0) for outcome in outcomes] for type_ in types]
+        if merged:
+            outcomes.append(LEFT_OUT)
+            for type_, row in zip(types, table, strict=True):
+                row.append(sum(self.resources[type_].get(outcome, 0) for outcome in merged))
+        cells = suppress(table) or [[0] * (len(outcomes) + 1)]
+        return outcomes, dict(zip([*types, _ALL], cells, strict=True))
 
 
 def resource_counts(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:

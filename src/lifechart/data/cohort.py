@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from lifechart.core.suppression import suppress
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
 
 AGE_BANDS = (0, 18, 40, 65, 80)
@@ -86,6 +87,28 @@ def summary(people: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts)
 
 
+def _hide(rows: list[dict[str, Any]]) -> bool:
+    """Hide the small cells of one group's rows: who died and who did not, by value, with their totals.
+
+    Returns whether the number of all who died may be told beside them.
+    """
+    cells = suppress([[row["died"], row["num_subjects"] - row["died"]] for row in rows])
+    for row, (died, _, subjects) in zip(rows, cells, strict=False):
+        row["died"] = died
+        if subjects is None:
+            row |= dict.fromkeys(("num_subjects", "share", "median_years", "median_events"))
+    return bool(cells) and cells[-1][0] is not None
+
+
+_COLUMNS = {
+    "num_subjects": "{:,}",
+    "share": "{:.1%}",
+    "died": "{:,}",
+    "median_years": "{:.1f}",
+    "median_events": "{:.0f}",
+}
+
+
 def _band(age: pl.Expr) -> pl.Expr:
     labels = [
         pl.when((age >= low) & (age < high)).then(pl.lit(f"{low}-{high - 1}")) for low, high in pairwise(AGE_BANDS)
@@ -94,19 +117,20 @@ def _band(age: pl.Expr) -> pl.Expr:
 
 
 def table(people: pl.DataFrame) -> list[tuple[str, ...]]:
-    """Return `summary` as a header and rows of text, for a terminal or a document."""
+    """Return `summary` as a header and rows of text, for a terminal or a document; small cells are hidden."""
     rows: list[dict[str, Any]] = summary(people).to_dicts()
+    by_group = {group: [row for row in rows if row["group"] == group] for group in ("sex", "age", "race", "all")}
+    died_told = [_hide(ours) for ours in by_group.values()]
+    if not all(died_told):
+        # Another group's rows need it hidden, and everybody's row would give it back.
+        by_group["all"][0]["died"] = None
     header = ("", "subjects", "share", "died", "years observed (median)", "events (median)")
     return [
         header,
         *(
             (
                 row["value"] if row["group"] == "all" else f"{row['group']}: {row['value']}",
-                f"{row['num_subjects']:,}",
-                f"{row['share']:.1%}",
-                f"{row['died']:,}",
-                f"{row['median_years'] or 0:.1f}",
-                f"{row['median_events'] or 0:.0f}",
+                *("–" if row[name] is None else form.format(row[name]) for name, form in _COLUMNS.items()),
             )
             for row in rows
         ),

@@ -9,6 +9,7 @@ which takes its place whole at the end; killed at any point, the same command go
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -23,6 +24,7 @@ import orjson
 import polars as pl
 
 import lifechart
+from lifechart.codes import forms, terminology
 from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.data import publish, shards, tally
@@ -34,7 +36,7 @@ from lifechart.data.deidentify import structured
 from lifechart.data.engines import open_engine
 from lifechart.data.publish import publish_bucket
 from lifechart.data.settle import settle_bucket
-from lifechart.data.sources import Unit, find_source
+from lifechart.data.sources import Attaching, Unit, find_source
 from lifechart.data.spill import Plan, Spill, spill
 from lifechart.data.tally import Rules
 from lifechart.data.vault import encryption
@@ -46,6 +48,8 @@ _BUCKET_BYTES = 256 << 20
 """Input that makes up one bucket; the rows of one bucket are in memory together."""
 _HASHED_AT_ONCE = 64 << 20
 """Input that one task hashes, a larger file aside."""
+_LOCK = "lock"
+"""Within the work folder: held by the run that works there."""
 _SMALL = 32 << 20
 """Below this, starting processes costs more than it saves."""
 
@@ -99,6 +103,8 @@ def ingest(
         raise InputError(
             "--work", str(work), "nothing, unless the data set is encrypted: it takes its place by a rename"
         )
+    if workers is not None and engine != "processes":
+        raise InputError("--workers", workers, f"nothing with --engine {engine}: a cluster knows its own cores")
     recipients = [vault_keys.check_recipient(recipient) for recipient in encrypt_to]
     workplace = (work or out.parent).absolute() / f".{out.name}.ingest"
     if out.exists():
@@ -113,6 +119,7 @@ def ingest(
         raise InputError("PATH", str(path), "at least one file with something in it")
     size = sum(unit.size for unit in units)
     parameters = {"source": reader.name, "option": option, "dates": dates, "min_patients": min_patients, "as_of": as_of}
+    parameters["terminologies"] = terminology.digest()
     workshop = open_engine(engine, workers=_processes(workers, size), progress=progress, address=address)
     with _held(workplace), workshop as run:
         plan = _plan(workplace, path, files, size, parameters, key, admission)
@@ -126,6 +133,9 @@ def ingest(
         run("Ordering", settle_bucket, ((plan, bucket, len(units), units[0].anchor, end) for bucket in buckets))
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
         run("Writing", publish_bucket, ((plan, bucket, rules) for bucket in buckets))
+        if isinstance(reader, Attaching):
+            run("Attaching", reader.attach, ((u, number, plan.dataset, key, dates) for number, u in enumerate(units)))
+            reader.gather(plan.dataset, len(units))
         account = _finish(plan, units, files, notes, rules)
         stated = {
             "source": reader.name,
@@ -162,14 +172,14 @@ def _plan(
 def _held(work: Path) -> Iterator[None]:
     """Hold the work folder, so that no second run can work in it; the lock goes with the process."""
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(work / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                "--out", work.name[1 : -len(".ingest")], "a folder that no other ingest is making at this moment"
-            ) from error
+        except OSError as error:
+            # A network file system may have no locks at all; then nobody is kept out.
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise InputError("--out", work.name, "a folder that no other ingest is at work in") from error
         yield
     finally:
         os.close(descriptor)
@@ -191,7 +201,10 @@ def _begin(work: Path, path: Path, files: list[Path], parameters: dict[str, Any]
             durable.sweep(work)
             return datetime.fromisoformat(left["started"])
     for left_over in work.iterdir():
-        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+        if left_over.is_dir():
+            shutil.rmtree(left_over)
+        elif left_over.name != _LOCK:
+            left_over.unlink()
     started = datetime.now().replace(microsecond=0)  # noqa: DTZ005 -- wall clock at the place of care, as the records
     durable.write_json(note, {"identity": identity, "started": started.isoformat()})
     return started
@@ -265,7 +278,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
     counts, reasons = balance(notes, left_out)
     durable.sweep(plan.dataset)
     durable.write_bytes(plan.dataset / "quarantine.ndjson", quarantine_lines(units, files, notes, left_out))
-    shutil.copyfile(plan.work / "inputs.json", plan.dataset / "inputs.json")
+    durable.write_bytes(plan.dataset / "inputs.json", (plan.work / "inputs.json").read_bytes())
     dropped = Counter({"text held back": sum(note.texts_held_back for note in notes)})
     for file in found:
         for suffix in (".json", ".held_back"):
@@ -283,6 +296,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
         subjects=splits.height,
         dropped=dict(sorted((+dropped).items())),
         values=dict(sorted((+values).items())),
+        codes_unsound=forms.unsound(codes.get_column("code")),
         codes_backed_off=backed_off[False],
         codes_withheld=backed_off[True],
         bytes=sum(file.stat().st_size for file in files),
@@ -319,7 +333,7 @@ def _hand_over(
         "extract": lineage.extract_digest(inputs),
         "transform": transform.subjects[0].digest,
         "inputs": {"files": account.files, "bytes": account.bytes},
-        "account": account.to_json(),
+        "account": account.public(),
         "consent": plan.admission.to_json(),
         "members": members.seal(plan.dataset, account.dataset_digest, plan.key, evidence),
     }

@@ -109,9 +109,8 @@ def codes_table(parts: Iterable[tuple[pl.DataFrame, pl.DataFrame]], descriptions
 def _description(code: str, descriptions: Mapping[str, str]) -> str | None:
     if code.endswith("//*"):
         return f"Any other {code.removesuffix('//*')} code"
-    return descriptions.get(code)
+    return descriptions.get(code) or parents.name(code)
 
 
 def _parents(code: str) -> list[str] | None:
-    parent = parents.parent(code)
-    return [parent] if parent else None
+    return list(parents.parents(code)) or None

@@ -1,8 +1,8 @@
 """How long things are kept: what is due, and its deletion with a statement that stays when the thing is gone.
 
-A thing is recognised by its own files (a data set's manifest, a model's, a report, an assessment, a release's manifest)
-and dated by the ledger's statement about it; what the ledger does not know is never deleted. What a current release
-rests on is kept unless somebody insists, and the ledger then says that somebody did.
+A thing is recognised by its own files (a data set's manifest, a model's files, a report, an assessment, a release's
+manifest) and dated by the ledger's statement about it; what the ledger does not know is never deleted. What a current
+release rests on is kept unless somebody insists, and the ledger then says that somebody did.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import orjson
 from lifechart.core import durable
 from lifechart.core.errors import InputError, IntegrityError
 from lifechart.core.report import Report
+from lifechart.data.vault import sealed
 from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Envelope, Statement, Subject
 
@@ -135,12 +136,19 @@ def _recognised(folder: Path, models: Mapping[str, Mapping[str, str]]) -> list[t
         return []
     if (one := _kind_of(folder, models)) is not None:
         return [(folder, *one)]
-    return [each for inner in sorted(folder.iterdir()) if inner.is_dir() for each in _recognised(inner, models)]
+    return [each for inner in _folders(folder) for each in _recognised(inner, models)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, links left out: what they lead to is not here."""
+    return sorted(inner for inner in folder.iterdir() if inner.is_dir() and not inner.is_symlink())
 
 
 def _kind_of(folder: Path, models: Mapping[str, Mapping[str, str]]) -> tuple[str, str] | None:
     """Return what a folder holds, and its digest, by the file that names it."""
     try:
+        if sealed.is_sealed(folder):
+            return "dataset", sealed.Vault.load(folder).dataset
         if (folder / "manifest.json").exists():
             content = orjson.loads((folder / "manifest.json").read_bytes())
             if "payload" in content:

@@ -133,7 +133,7 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
     known = Spill(Counter(), Counter(), [], {}, [], 0, "", 0)
     for found in source.read(unit):
         batch = admit(found, plan.admission, plan.key)
-        read, held_back = results.read(results.beside(batch.rows), words=False)
+        read, held_back = results.read(batch.rows, words=False)
         rows, subjects = _protect(read, plan)
         known.texts_held_back += held_back
         frames.append(rows)

@@ -10,7 +10,7 @@ from lifechart.core.forecast import Interval
 from lifechart.evaluate.metrics import Estimate, Floats, Sample
 
 MAX_GROUPS = 10
-EVENTS_A_GROUP = 10
+EVENTS_A_GROUP = 11
 
 
 @dataclass(frozen=True, slots=True)

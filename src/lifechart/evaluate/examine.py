@@ -19,6 +19,7 @@ from lifechart.core.forecast import Forecaster
 from lifechart.core.report import Report
 from lifechart.data import shards
 from lifechart.evaluate import findings, headline, page
+from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.baselines import BoostedTrees
 from lifechart.evaluate.findings import Reportable
 from lifechart.evaluate.oracle import load_oracles
@@ -27,7 +28,7 @@ from lifechart.evaluate.tasks import Task, default_task
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
 
-METHOD = "1"
+METHOD = "2"
 """Raised whenever the same protocol file would give other numbers."""
 
 Advance = Callable[[float, str], None]
@@ -85,7 +86,7 @@ def examine(
             scorers += _trees(dataset, question, reportable, seed, advance)
         if truth is not None and key is not None:
             scorers += load_oracles(truth, key, (task.main_horizon_days,))
-        metrics, curves = _find(question, scorers, reportable, names, min_events, advance)
+        metrics, curves, worth = _find(question, scorers, reportable, names, min_events, advance)
     report = Report(
         model_digest=forecaster.digest,
         data_digest=shards.dataset_digest(dataset),
@@ -105,7 +106,7 @@ def examine(
         "seconds": round(time.monotonic() - started, 1),
     }
     report.save(out / "report.json")
-    page.write(page.Examination(report, task, forecaster.name, curves, facts), out / "report.html")
+    page.write(page.Examination(report, task, forecaster.name, curves, worth, facts), out / "report.html")
     log.append(_statement(report, forecaster, facts, registered))
     return report
 
@@ -143,8 +144,8 @@ def _find(
     names: Mapping[str, str],
     min_events: int,
     advance: Advance,
-) -> tuple[list[Any], findings.Curves]:
-    """Return the Report's metrics and the reliability curves."""
+) -> tuple[list[Any], findings.Curves, list[findings.Worth]]:
+    """Return the Report's metrics, the reliability curves, and what acting on the commonest outcomes is worth."""
     scores = {}
     for number, scorer in enumerate(scorers):
         advance(0.55 + 0.35 * number / len(scorers), scorer.name)
@@ -154,7 +155,10 @@ def _find(
     metrics += headline.rows(estimates, question.task.main_horizon_days, min_events)
     model = scorers[0].name
     metrics += findings.by_subgroup(question, model, scores[model], reportable, names)
-    return metrics, findings.curves(question, scores, reportable)
+    drawn = {name: table for name, table in scores.items() if name in (model, TREES)}
+    worth = findings.worth(question, drawn, reportable, model, page.MAX_SQUARES)
+    metrics += [row for found in worth for row in findings.worth_metrics(question, found, scores, model)]
+    return metrics, findings.curves(question, scores, reportable), worth
 
 
 def _statement(report: Report, forecaster: Forecaster, facts: dict[str, Any], registered: str) -> Statement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from lifechart.core.forecast import Interval
 from lifechart.core.report import EVERYONE, Metric, Report
 from lifechart.evaluate import figures
 from lifechart.evaluate.baselines import NAME as TREES
-from lifechart.evaluate.findings import Curves
+from lifechart.evaluate.findings import Curves, Worth
 from lifechart.evaluate.headline import ALL_OUTCOMES, LATENT, MIN_REACHABLE, RECORD, SURELY_REACHABLE
 from lifechart.evaluate.metrics import METRICS
 from lifechart.evaluate.question import MIN_PEOPLE
@@ -45,6 +45,8 @@ class Examination:
     model: str
     """Name of the forecaster that is examined; its opponents have names of their own."""
     curves: Curves
+    worth: Sequence[Worth]
+    """Net benefit and smooth calibration of the commonest outcomes."""
     facts: Mapping[str, Any]
     """Counts of people and prompts, resamples, the rule of the overall figures, seed, outcomes withheld."""
 
@@ -82,6 +84,7 @@ def render(examination: Examination) -> str:
         forest=_forest(report, examination.model, main),
         axis=figures.forest_axis(),
         squares=_squares(examination, main),
+        worth=_worth(examination),
         groups=_groups(report, examination.model),
         tables=_tables(index, forecasters, report.outcome_names),
         columns=COLUMNS,
@@ -128,14 +131,31 @@ def _forest(report: Report, model: str, main: int) -> list[dict[str, Any]]:
 def _squares(examination: Examination, main: int) -> list[dict[str, Any]]:
     """Return the model's reliability drawings of the commonest outcomes."""
     found: list[dict[str, Any]] = []
+    curves = {each.outcome: each.curve for each in examination.worth}
     for metric in examination.report.select(
         name="observed_expected", forecaster=examination.model, horizon_days=main, onset="new", subgroup=EVERYONE
     ):
         points = examination.curves.get((metric.outcome, main, examination.model), [])
         if len(points) > 1:
             title = examination.report.outcome_names[metric.outcome]
-            found.append({"title": title, "ratio": metric, "drawing": figures.reliability_square(title, points)})
+            smooth = curves.get(metric.outcome)
+            drawing = figures.reliability_square(title, points, smooth)
+            found.append({"title": title, "ratio": metric, "curve": smooth, "drawing": drawing})
     return sorted(found, key=lambda square: -square["ratio"].num_events)[:MAX_SQUARES]
+
+
+def _worth(examination: Examination) -> list[dict[str, Any]]:
+    """Return, for each of the commonest outcomes, its decision curve's drawing and the rows of its threshold table."""
+    found = []
+    for each in examination.worth:
+        title = examination.report.outcome_names[each.outcome]
+        series = {
+            "model" if name == examination.model else SERIES[name]: actions for name, actions in each.actions.items()
+        }
+        useful = [action for action in each.actions[examination.model] if action.num_alerts]
+        drawing = figures.decision_curve(title, series, useful)
+        found.append({"title": title, "drawing": drawing, "actions": useful})
+    return found
 
 
 def _groups(report: Report, model: str) -> list[dict[str, Any]]:

@@ -13,11 +13,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lifechart.core.errors import InputError
+from lifechart.core.suppression import SMALLEST
 from lifechart.evaluate.history import History
 from lifechart.evaluate.metrics import Floats, Sample, bootstrap_weights
 from lifechart.evaluate.tasks import Labels, Task, draw_prompts, label
 
-MIN_PEOPLE = 10
+MIN_PEOPLE = SMALLEST
 """Metrics are withheld where fewer people than this had the event, or fewer did not."""
 _LOOK_AHEAD_SUBJECTS = 24
 

@@ -51,6 +51,7 @@ def draw(graph: Graph) -> Drawing:
     After Sugiyama, Tagawa and Toda 1981: layers by longest path, order by barycentres.
     """
     items, edges = _items(graph)
+    edges = _direct(edges)
     layers = _layers(items, edges)
     rows = _ordered(layers, edges)
     widest = max(len(row) for row in rows)
@@ -83,8 +84,10 @@ def _items(graph: Graph) -> tuple[dict[str, _Item], list[tuple[str, str]]]:
     for upper, lower in edges:
         uppers.setdefault(lower, set()).add(upper)
     bare: dict[str, list[str]] = {}
+    resting = {upper for upper, _ in edges}
     for digest, above in uppers.items():
-        if len(above) == 1 and digest != graph.start and graph.nodes[digest].entry is None:
+        is_leaf = digest not in resting and graph.nodes[digest].entry is None
+        if len(above) == 1 and digest != graph.start and is_leaf:
             bare.setdefault(next(iter(above)), []).append(digest)
     for upper, lowers in bare.items():
         if len(lowers) > _MOST_BARE:
@@ -94,6 +97,26 @@ def _items(graph: Graph) -> tuple[dict[str, _Item], list[tuple[str, str]]]:
             items[f"more {upper}"] = _Item(f"{len(hidden):,} more", "listed in the table", kind="more")
             edges.append((upper, f"more {upper}"))
     return items, edges
+
+
+def _direct(edges: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Leave out a line where others lead the same way by more steps: the table has it, the picture is clearer."""
+    lowers: dict[str, list[str]] = {}
+    for upper, lower in edges:
+        lowers.setdefault(upper, []).append(lower)
+
+    def reaches(start: str, end: str) -> bool:
+        waiting, seen = [each for each in lowers.get(start, []) if each != end], {start}
+        while waiting:
+            key = waiting.pop()
+            if key == end:
+                return True
+            if key not in seen:
+                seen.add(key)
+                waiting += lowers.get(key, [])
+        return False
+
+    return [(upper, lower) for upper, lower in edges if not reaches(upper, lower)]
 
 
 def _layers(items: dict[str, _Item], edges: list[tuple[str, str]]) -> dict[str, int]:

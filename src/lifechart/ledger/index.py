@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +40,12 @@ class Index:
         self._segments: list[tuple[NDArray[np.uint64], Numbers]] = []
         self._tail: list[bytes] = []  # digests in hex, not sorted yet
         self._tail_numbers = array("I")
+        self._arrays: dict[object, Any] = {}  # made of the lists above when asked for, until more entries come
 
     def extend(self, entries: Iterable[Entry]) -> None:
         """Take in entries that follow those already known."""
         for entry in entries:
+            self._arrays.clear()
             assert entry.index == self.size, "entries come in order"
             payload = entry.payload
             start = payload.rfind(_MARK) + len(_MARK)
@@ -63,7 +65,7 @@ class Index:
         """Return the numbers of entries that satisfy all, in order; None and "" ask for nothing."""
         if digest is not None and not _WHOLE.fullmatch(digest):
             raise InputError("digest", digest, "a SHA-256 as 64 lower-case hex digits")
-        of_kind = _array(self._kinds.get((kind, capability), array("I"))) if kind is not None else None
+        of_kind = self._of_kind(kind, capability) if kind is not None else None
         if digest is None:
             return np.arange(self.size, dtype=np.uint32) if of_kind is None else of_kind
         first = int(digest[:_HEX], 16)
@@ -89,9 +91,18 @@ class Index:
         for keys, numbers in self._segments:
             start, stop = np.searchsorted(keys, ends[0], "left"), np.searchsorted(keys, ends[1], "right")
             found.append((keys[start:stop], numbers[start:stop]))
-        keys, numbers = self._tail_arrays()
+        if "tail" not in self._arrays:
+            self._arrays["tail"] = self._tail_arrays()
+        keys, numbers = self._arrays["tail"]
         inside = (keys >= ends[0]) & (keys <= ends[1])
         return [*found, (keys[inside], numbers[inside])]
+
+    def _of_kind(self, kind: str, capability: str) -> Numbers:
+        key = kind, capability
+        if key not in self._arrays:
+            self._arrays[key] = _array(self._kinds.get(key, array("I")))
+        numbers: Numbers = self._arrays[key]
+        return numbers
 
     def _sort_tail(self) -> None:
         self._segments.append(self._tail_arrays())

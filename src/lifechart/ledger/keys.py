@@ -18,10 +18,8 @@ from lifechart.core.errors import InputError, IntegrityError
 
 NOTES, COSIGNATURES = b"\x01", b"\x04"
 """What a key signs, as the first byte of its text says: notes, or witnesses' cosignatures of them."""
-_PUBLIC_BYTES = 32
-
-
 _USES = {NOTES: "a log", COSIGNATURES: "a witness"}
+_PUBLIC_BYTES = 32
 
 
 class PublicKey:

@@ -19,13 +19,12 @@ from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Statement
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_REMARKS = ("phase", "switch", "approval", "feedback")
-"""Said of a thing that another statement made."""
-_MANY = ("answer", "view", "feedback")
+REMARKS = ("phase", "switch", "approval", "feedback", "view", "withdrawal", "retention")
+"""Said of a thing that another statement made, or of a person, whom none did."""
+MANY = ("answer", "view", "feedback", "withdrawal")
 """Kinds of which there are too many to be followed one by one; they are counted."""
 _NAMES = ("cards",)
 """Keys whose digests are other names of the subject, not what it rests on."""
-_MOST_FOUND = 6
 
 
 def trace(log: Log, thing: str, *, back: bool = True, forward: bool = True) -> Graph:
@@ -47,8 +46,9 @@ def trace(log: Log, thing: str, *, back: bool = True, forward: bool = True) -> G
 def resolve(log: Log, thing: str) -> tuple[str, str]:
     """Return the digest that a thing goes by, and in words what was asked for if it is a part of it."""
     wanted = thing.strip().lower()
-    if wanted.isdecimal() and len(wanted) < 12:
-        log.refresh()
+    log.refresh()
+    is_number = re.fullmatch(r"[0-9]{1,11}", wanted) is not None
+    if is_number and (int(wanted) < log.size or len(wanted) < 6):
         if int(wanted) >= log.size:
             raise InputError("entry", thing, f"a number below {log.size}, the entries of the ledger")
         (entry,) = log.entries(int(wanted), int(wanted) + 1)
@@ -91,7 +91,9 @@ def _down(log: Log, start: str, nodes: dict[str, Node]) -> list[Edge]:
         for label, lower in dict.fromkeys(rests_on(log, node.entry)):
             edges.append(Edge(node.digest, lower, label))
             if lower not in nodes:
-                nodes[lower] = _node(log, lower, _about(log, lower, before=node.entry.index), label)
+                # The files of an extract are where the log begins: nothing made them, and there may be many.
+                about = None if node.kind == "extract" else _about(log, lower, before=node.entry.index)
+                nodes[lower] = _node(log, lower, about, label)
                 if nodes[lower].entry is not None:
                     waiting.append(lower)
     return edges
@@ -100,7 +102,7 @@ def _down(log: Log, start: str, nodes: dict[str, Node]) -> list[Edge]:
 def _up(log: Log, start: str, nodes: dict[str, Node]) -> list[Edge]:
     edges: list[Edge] = []
     waiting, seen = [start], {start}
-    many = np.concatenate([log.numbers(kind=kind) for kind in _MANY])
+    many = np.concatenate([log.numbers(kind=kind) for kind in MANY])
     while waiting:
         digest = waiting.pop(0)
         naming = np.setdiff1d(log.numbers(digest=digest), many)
@@ -108,7 +110,7 @@ def _up(log: Log, start: str, nodes: dict[str, Node]) -> list[Edge]:
             said = entry.statement
             upper = said.subjects[0].digest
             label = next((label for label, lower in _stated(said) if lower == digest), None)
-            if said.kind in _REMARKS or label is None or Edge(upper, digest, label) in edges:
+            if said.kind in REMARKS or label is None or Edge(upper, digest, label) in edges:
                 continue
             edges.append(Edge(upper, digest, label))
             if upper not in seen:
@@ -164,7 +166,7 @@ def _folded(log: Log, node: Node) -> dict[str, int]:
     """Count the answers and views that name a thing which no statement is about: a patient's keyed hash."""
     if node.entry is not None:
         return {}
-    counts = {kind: int(log.numbers(kind=kind, digest=node.digest).size) for kind in _MANY}
+    counts = {kind: int(log.numbers(kind=kind, digest=node.digest).size) for kind in MANY}
     return {kind: count for kind, count in counts.items() if count}
 
 
@@ -178,10 +180,12 @@ def _node(log: Log, digest: str, entry: Entry | None, label: str) -> Node:
         (other,) = log.read([number])
         said = other.statement
         if number != entry.index and any(subject.digest == digest for subject in said.subjects):
-            if said.kind in _REMARKS:
+            if said.kind != entry.statement.kind:
                 remarks.append(f"{said.kind} {said.predicate.get('what', '')}, entry {number}, {said.created[:19]}Z")
-            elif said.kind == entry.statement.kind and said.predicate.get("part", 1) == 1:
+            elif said.predicate.get("part", 1) == 1:
                 remarks.append(f"also stated by entry {number}, {said.created[:19]}Z{_by(said)}")
+    if withdrawals := log.numbers(kind="withdrawal", digest=digest).size:
+        remarks.append(f"named by {withdrawals} withdrawals of people who are or were in it")
     return Node(digest, name, entry, tuple(remarks))
 
 
@@ -206,26 +210,23 @@ def _feedback(log: Log, digest: str) -> tuple[str, ...]:
 
 
 def _about(log: Log, digest: str, before: int | None = None) -> Entry | None:
-    """Return the newest statement whose subject this is, made before entry `before`.
+    """Return the newest statement that made a thing, before entry `before`; None if no statement did.
 
-    Phases, switches and approvals are about a manifest, and feedback about an answer, but did not make it. A file of
-    an extract is a subject of the extract's statement, which is not about the file.
+    A thing is first spoken of by the statement that made it, so whatever is of that kind did too; phases, approvals,
+    validations and the like came later. A file of an extract is a subject of the extract's statement, but not made.
     """
     numbers = log.numbers(digest=digest)
-    # A model is named by thousands of answers, none of which made it: only an answer is made by one.
     answers = log.numbers(kind="answer")
-    for number in np.setdiff1d(numbers, answers)[::-1].tolist():
-        if before is not None and number >= before:
-            continue
-        (entry,) = log.read([number])
-        said = entry.statement
-        if said.kind not in (*_REMARKS, "view") and said.subjects[0].digest == digest:
-            return entry
-    for number in np.intersect1d(numbers, answers)[:1].tolist():
-        (entry,) = log.read([number])
-        if entry.statement.subjects[0].digest == digest:
-            return entry
-    return None
+    # A model is named by thousands of answers, none of which made it: only an answer is made by one.
+    few = log.read(np.setdiff1d(numbers, answers).tolist())
+    about = [entry for entry in few if entry.statement.subjects[0].digest == digest]
+    about = [entry for entry in about if entry.statement.kind not in REMARKS]
+    kind = about[0].statement.kind if about else ""
+    made = [e for e in about if e.statement.kind == kind and (before is None or e.index < before)]
+    if about:
+        return made[-1] if made else None
+    first = log.read(np.intersect1d(numbers, answers)[:1].tolist())
+    return next((entry for entry in first if entry.statement.subjects[0].digest == digest), None)
 
 
 def rests_on(log: Log, entry: Entry) -> Iterator[tuple[str, str]]:

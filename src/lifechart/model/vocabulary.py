@@ -69,6 +69,7 @@ class Vocabulary:
                 "code": code,
                 "unit": self.units[row],
                 "knots": None if np.isnan(self.knots[row, 0]) else self.knots[row].tolist(),
+                "parents": [int(wider) for wider in self.parents[row] if wider >= 0],
             }
             for row, code in enumerate(self.codes)
         ]
@@ -82,8 +83,10 @@ class Vocabulary:
             codes = [row["code"] for row in content["codes"]]
             units = [row["unit"] for row in content["codes"]]
             knots = [row["knots"] or [np.nan] * len(QUANTILES) for row in content["codes"]]
-            return assemble(codes, units, np.array(knots, dtype=np.float32), tuple(content["outcomes"]))
-        except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+            # As they were when it was trained, whatever terminologies this institution has.
+            parents = [row["parents"] for row in content["codes"]] if "parents" in content["codes"][0] else None
+            return assemble(codes, units, np.array(knots, dtype=np.float32), tuple(content["outcomes"]), parents)
+        except (OSError, orjson.JSONDecodeError, KeyError, TypeError, IndexError) as error:
             raise InputError("vocabulary", str(path), f"a vocabulary written by `lifechart train` ({error})") from error
 
 
@@ -110,11 +113,16 @@ def event_codes() -> pl.Expr:
 
 
 def assemble(
-    codes: list[str], units: list[str | None], knots: NDArray[np.float32], outcomes: tuple[str, ...]
+    codes: list[str],
+    units: list[str | None],
+    knots: NDArray[np.float32],
+    outcomes: tuple[str, ...],
+    known: list[list[int]] | None = None,
 ) -> Vocabulary:
-    """Build a vocabulary from its columns, resolving each code's known ancestors to rows."""
-    rows = {code: row for row, code in enumerate(codes)}
-    known = [[rows[wider] for wider in wider_codes(code) if wider in rows] for code in codes]
+    """Build a vocabulary from its columns, resolving each code's ancestors to rows unless they are `known`."""
+    if known is None:
+        rows = {code: row for row, code in enumerate(codes)}
+        known = [[rows[wider] for wider in wider_codes(code) if wider in rows] for code in codes]
     parents = np.full((len(codes), max(1, *(len(each) for each in known))), -1, dtype=np.int64)
     for row, each in enumerate(known):
         parents[row, : len(each)] = each

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lifechart.care.risk import horizon_in_words
+from lifechart.core.suppression import shown
 from lifechart.serve.bedside import house_of
 
 HERE = Path(__file__).parent
@@ -71,7 +72,13 @@ _environment = Environment(
     lstrip_blocks=True,
 )  # fmt: skip
 _environment.filters.update(
-    percent=percent, one_in=one_in, day=day, number=number, horizon=horizon_in_words, short=lambda digest: digest[:12]
+    percent=percent,
+    one_in=one_in,
+    day=day,
+    number=number,
+    horizon=horizon_in_words,
+    short=lambda digest: digest[:12],
+    at_least=shown,
 )
 _environment.globals.update(certainty=certainty)
 

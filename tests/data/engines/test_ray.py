@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -37,10 +38,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Two nodes of one core each, on this machine."""
     from ray.cluster_utils import Cluster
 
-    # Half a second without a heartbeat is enough for a test; the default waits out a slow network.
-    system = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
     small = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-    found = Cluster(initialize_head=True, head_node_args=small | {"_system_config": system})
+    found = Cluster(initialize_head=True, head_node_args=small)
     found.second = found.add_node(**{key: small[key] for key in ("num_cpus", "object_store_memory")})
     found.wait_for_nodes()
     try:
@@ -56,18 +55,21 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture
 def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(module, "_BUCKET_BYTES", 12_000)
-    monkeypatch.setattr(documents, "UNIT_BYTES", 3_000)
+    monkeypatch.setattr(documents, "UNIT_BYTES", 1_000)
     lines = [line for n in range(40) for line in (patient(f"p{n}"), resource("Observation", f"o{n}", f"p{n}"))]
     return write(tmp_path / "in" / "all.ndjson", *lines).parent
 
 
 def slow_spill(source: Any, unit: Any, number: int, plan: Any) -> None:
-    """Spill slowly, and leave a mark at the beginning and at the end that says which node it was."""
+    """Spill slowly, with a mark at the beginning and at the end that says which node it was.
+
+    The node that is to be killed does one unit and never finishes its next.
+    """
     marks, node = plan.work.parent / "marks", ray.get_runtime_context().get_node_id()
-    marks.mkdir(exist_ok=True)
     attempt = f"{number}-{node}-{os.getpid()}"
     (marks / f"{attempt}.begun").touch()
-    time.sleep(0.6)
+    doomed = (marks / "doomed").read_text() == node and any(marks.glob(f"*-{node}-*.done"))
+    time.sleep(600 if doomed else 0.4)
     spill(source, unit, number, plan)
     (marks / f"{attempt}.done").touch()
 
@@ -83,12 +85,12 @@ def test_a_node_killed_in_the_middle_of_a_task_changes_no_byte(
     take(records, tmp_path / "here", dates="shift")
     monkeypatch.setattr(module, "spill", slow_spill)
     marks, second = tmp_path / "marks", cluster.second.node_id
+    marks.mkdir()
+    (marks / "doomed").write_text(second)
     lost: set[str] = set()
 
     def kill() -> None:
-        for _ in range(600):
-            if len(list(marks.glob(f"*-{second}-*.done"))) >= 1 and _begun(marks, second):
-                break
+        while not (_begun(marks, second) and any(marks.glob(f"*-{second}-*.done"))):
             time.sleep(0.05)
         # A machine without power: its worker and its daemon, at once.
         for attempt in _begun(marks, second):
@@ -96,11 +98,12 @@ def test_a_node_killed_in_the_middle_of_a_task_changes_no_byte(
             lost.add(attempt)
         cluster.remove_node(cluster.second, allow_graceful=False)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    take(records, tmp_path / "there", dates="shift", engine="ray", address=cluster.address)
-    killer.join()
+    take(records, tmp_path / "there", dates="shift", engine="ray", address=cluster.address, workers=None)
+    killer.join(timeout=60)
     assert lost, "no task was under way on the node that was killed"
+    assert lost <= _begun(marks, second)
     nodes = {path.stem.split("-")[1] for path in marks.glob("*.done")}
     assert len(nodes) == 2
     again = {path.stem.split("-")[0] for path in marks.glob("*.done") if second not in path.stem}
@@ -124,6 +127,17 @@ def test_errors_keep_their_words_and_a_task_that_kills_its_worker_is_given_up(cl
         with pytest.raises(EngineError, match="the same command goes on"):
             run("dying", die, [(tmp_path,)])
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'lifechart\[ray\]'"):
+        open_engine("ray", workers=1, progress=False)
+
+
+def test_workers_are_not_for_a_cluster(records: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--workers"):
+        take(records, tmp_path / "out", engine="ray", workers=2)
 
 
 def test_a_cluster_that_is_not_there_is_named() -> None:

@@ -129,7 +129,10 @@ def test_pem_has_one_spelling() -> None:
         "",
     ):
         with pytest.raises(IntegrityError, match="chain"):
-            chain.load_pem(other.encode(), "chain")
+            chain.load_pem(other.encode(), "chain", one_spelling=True)
+    assert len(chain.load_pem(text.replace("\n", "\r\n").encode(), "chain")) == 3
+    with pytest.raises(IntegrityError, match="chain"):
+        chain.load_pem(b"", "chain")
 
 
 @cache
@@ -175,7 +178,6 @@ def test_changed_collateral_is_refused_or_means_the_same(data: st.DataObject) ->
     except IntegrityError:
         return
     assert found == machine.verify(quote, collateral)
-    assert "".join(text).lower() == collateral[name].lower()
 
 
 def _info(change: Callable[[Any], None]) -> Callable[[Intel], None]:

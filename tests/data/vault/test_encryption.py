@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import shlex
 import shutil
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError
-from lifechart.data import shards
+from lifechart.core import durable
+from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError, StorageError
+from lifechart.data import retention, shards
 from lifechart.data.vault import encryption, keys, sealed
 from lifechart.ledger.keys import Signer, Verifier
 from lifechart.ledger.log import Log as RealLog
@@ -145,6 +149,22 @@ def test_a_changed_byte_of_the_description_is_refused_or_means_the_same(
 def _edit(folder: Path, **fields: Any) -> None:
     said = orjson.loads((folder / "vault.json").read_bytes())
     (folder / "vault.json").write_bytes(orjson.dumps(said | fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"files": value} for value in ([], {"a": 1}, {"../../a": "0"}, {"/etc/a": "0"})),
+        *({"keys": value} for value in (None, {"age1": 7}, {"age1": "?"})),
+        {"mac": 1},
+        {"dataset": None},
+        {"format": "lifechart-vault/2"},
+    ],
+)
+def test_a_description_of_another_shape_is_refused(locked: Path, fields: dict[str, Any]) -> None:
+    _edit(locked, **fields)
+    with pytest.raises(IntegrityError, match=r"vault\.json"):
+        sealed.unlock(locked)
 
 
 def test_swapped_missing_and_added_files_are_refused(locked: Path, plain: Path, tmp_path: Path, mine: str) -> None:
@@ -303,9 +323,9 @@ def test_ingest_writes_an_encrypted_data_set_and_keeps_nothing_plain(tmp_path: P
     take(_records(tmp_path), tmp_path / "plain")
     (tmp_path / "volume").mkdir()
     account, _ = take(tmp_path / "in", tmp_path / "out", log=log, encrypt_to=[mine], work=tmp_path / "volume")
-    assert [statement.kind for statement in log.statements] == ["ingest", "encrypt"]
+    assert [statement.kind for statement in log.statements][-2:] == ["ingest", "encrypt"]
     assert account.dataset_digest == shards.dataset_digest(tmp_path / "plain") == shards.verify(tmp_path / "out")
-    assert log.statements[1].predicate["dataset"] == account.dataset_digest
+    assert log.statements[-1].predicate["dataset"] == account.dataset_digest
     assert not any((tmp_path / "volume").iterdir())
     assert not list(tmp_path.glob(".*"))
     with pytest.raises(InputError, match="--work"):
@@ -339,3 +359,36 @@ def test_a_killed_encryption_leaves_no_half_of_one(plain: Path, tmp_path: Path, 
     assert shards.verify(tmp_path / "x")
     shutil.rmtree(tmp_path / "x")
     assert os.listdir(tmp_path)
+
+
+def test_retention_knows_an_encrypted_data_set_without_its_key(
+    plain: Path, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer = Signer.generate("test")
+    with RealLog(tmp_path / "log", "test", Verifier([signer.public]), signer) as log:
+        digest = shards.dataset_digest(plain)
+        log.append(Statement("ingest", (Subject("dataset", digest),), {"inputs": "1" * 64}))
+        encryption.encrypt(plain, tmp_path / "kept" / "locked", [mine], log=log)
+        monkeypatch.setenv("LIFECHART_HOME", str(tmp_path / "elsewhere"))
+        (found,) = retention.things(log, [tmp_path / "kept"], retention.load())
+        assert (found.kind, found.digest) == ("dataset", digest)
+
+
+def test_a_full_disk_leaves_no_half_of_a_copy(
+    plain: Path, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replacing, left = durable.replacing, [3]
+
+    @contextlib.contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        left[0] -= 1
+        with replacing(path) as aside:
+            yield aside
+            if left[0] == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(durable, "replacing", full)
+    with pytest.raises(StorageError, match="no space left"):
+        encryption.encrypt(plain, tmp_path / "x", [mine], log=Log())
+    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / ".x.vault").exists()

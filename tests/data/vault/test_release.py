@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyrage
 import pytest
-from lifechart.ledger.verify import verify as verify_log
 
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError, LifechartError
 from lifechart.data import shards
@@ -22,6 +23,8 @@ from lifechart.ledger.keys import Signer, Verifier
 from lifechart.ledger.log import Log as RealLog
 from lifechart.ledger.statement import Statement, Subject
 from lifechart.ledger.trace import trace
+from lifechart_verify.audit import verify as audit
+from lifechart_verify.notes import Key
 from tests.data.samples import Log, patient, resource, take, write
 from tests.data.vault.machines import NOW, Amd, Intel
 
@@ -124,6 +127,20 @@ def test_a_challenge_is_good_once_and_for_some_minutes(locked: Path, tmp_path: P
     assert not list(office.custodian.challenges.iterdir())
 
 
+def test_of_many_who_ask_at_once_with_one_challenge_one_is_heard(tmp_path: Path) -> None:
+    given = challenge(tmp_path, NOW)
+
+    def spends(_: int) -> bool:
+        try:
+            release.spend(tmp_path, given, NOW)
+        except AccessDenied:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(spends, range(64))) == 1
+
+
 def test_a_refused_attempt_spends_its_challenge(locked: Path, tmp_path: Path) -> None:
     office = Office(locked, tmp_path, Amd())
     office.refused("not over this challenge", office.evidence(b"other"))
@@ -199,6 +216,39 @@ def test_rows_that_are_not_of_this_data_set_or_out_of_date_allow_nothing(locked:
     office.refused("to be reviewed by 2026-06-01")
 
 
+def test_a_data_set_swapped_while_it_is_judged_is_not_released(
+    locked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the description says is not believed before the key has vouched for it, nor read twice."""
+    office = Office(locked, tmp_path, Amd())
+    genuine = (locked / "vault.json").read_bytes()
+    said = orjson.loads(genuine)
+    # The policy allows this one; the folder holds another, which its real description says.
+    allowed = "5" * 64
+    text = (tmp_path / "policy.toml").read_text().replace(said["dataset"], allowed)
+    (tmp_path / "policy.toml").write_text(text)
+    office.custodian = replace(office.custodian, policy=Policy.load(tmp_path / "policy.toml"))
+    (locked / "vault.json").write_bytes(orjson.dumps(said | {"dataset": allowed}))
+    unlock = sealed.unlock
+
+    def swapped(folder: Path, *more: Any) -> Any:
+        (folder / "vault.json").write_bytes(genuine)
+        return unlock(folder, *more)
+
+    monkeypatch.setattr(sealed, "unlock", swapped)
+    office.refused("changed while it was asked for")
+    monkeypatch.setattr(sealed, "unlock", unlock)
+    (locked / "vault.json").write_bytes(orjson.dumps(said | {"dataset": allowed}))
+    office.challenge = challenge(office.custodian.challenges, NOW)
+    office.refused("not written by a holder of the key")
+
+
+def test_challenges_that_ran_out_are_cleared_away(tmp_path: Path) -> None:
+    for minutes in (0, 5, 11, 30):
+        challenge(tmp_path, NOW + timedelta(minutes=minutes))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_without_a_statement_no_key(locked: Path, tmp_path: Path) -> None:
     class Refusing:
         def append(self, statement: Statement) -> None:
@@ -234,7 +284,7 @@ def test_lineage_and_the_log_hold(locked: Path, tmp_path: Path) -> None:
             assert "1" * 64 in trace(log, entry.statement.subjects[0].digest).nodes
         assert trace(log, digest).nodes[digest].entry.statement.kind == "ingest"  # type: ignore[union-attr]
         log.publish()
-    assert verify_log(tmp_path / "log", Verifier([signer.public])).sound
+    assert audit(tmp_path / "log", Key.parse(str(signer.public))).sound
 
 
 @cache

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lifechart.core.errors import IntegrityError
@@ -61,22 +61,26 @@ def test_amds_own_chains_lead_to_the_pinned_roots(name: str) -> None:
     assert root.lower() == f"ark-{name.partition('_')[0]}"
 
 
-@given(at=st.integers(0, sev_snp.REPORT_BYTES - 1), bit=st.integers(0, 7))
-def test_any_flipped_bit_of_a_chips_report_is_refused(at: int, bit: int) -> None:
-    report, certificates = amd()
-    changed = bytearray(report)
-    changed[at] ^= 1 << bit
-    with pytest.raises(IntegrityError, match="SEV-SNP report: "):
-        sev_snp.verify(bytes(changed), certificates, IN_2023)
+def flipped(content: bytes, at: int) -> bytes:
+    """One bit of one byte changed; which of the eight follows from where."""
+    changed = bytearray(content)
+    changed[at] ^= 1 << (at * 5 % 8)
+    return bytes(changed)
 
 
-@given(data=st.data())
-def test_any_flipped_bit_of_a_chips_certificate_is_refused(data: st.DataObject) -> None:
+def test_every_byte_of_a_chips_report_counts() -> None:
     report, certificates = amd()
-    changed = bytearray(vectors()["sev_testdata/vcek.testcer"])
-    changed[data.draw(st.integers(0, len(changed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    with pytest.raises(IntegrityError):
-        sev_snp.verify(report, [chain.load_der(bytes(changed), "VCEK"), *certificates[1:]], IN_2023)
+    for at in range(len(report)):
+        with pytest.raises(IntegrityError, match="SEV-SNP report: "):
+            sev_snp.verify(flipped(report, at), certificates, IN_2023)
+
+
+def test_every_byte_of_a_chips_certificate_counts() -> None:
+    report, certificates = amd()
+    content = vectors()["sev_testdata/vcek.testcer"]
+    for at in range(len(content)):
+        with pytest.raises(IntegrityError):
+            sev_snp.verify(report, [chain.load_der(flipped(content, at), "VCEK"), *certificates[1:]], IN_2023)
 
 
 def quote(name: str) -> bytes:
@@ -138,13 +142,12 @@ def test_words_after_a_quote_are_refused() -> None:
     assert tdx.verify(content[:4935], None, IN_2026).root == "Intel SGX Root CA"
 
 
-@given(data=st.data(), name=st.sampled_from(["dcap_qvl/sample/tdx_quote", *MORE]), bit=st.integers(0, 7))
-@settings(max_examples=300)
-def test_any_flipped_bit_of_a_quote_is_refused(data: st.DataObject, name: str, bit: int) -> None:
-    changed = bytearray(quote(name))
-    changed[data.draw(st.integers(0, len(changed) - 1))] ^= 1 << bit
-    with pytest.raises(IntegrityError, match="TDX quote"):
-        tdx.verify(bytes(changed), None, IN_2026)
+@pytest.mark.parametrize("name", ["dcap_qvl/sample/tdx_quote", *MORE[-2:]])
+def test_every_byte_of_a_quote_counts(name: str) -> None:
+    content = quote(name)
+    for at in range(len(content)):
+        with pytest.raises(IntegrityError, match="TDX quote"):
+            tdx.verify(flipped(content, at), None, IN_2026)
 
 
 @given(data=st.data())
@@ -154,7 +157,7 @@ def test_changed_collateral_is_refused_or_means_the_same(data: st.DataObject) ->
     text = list(told[name])
     text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from('0aAZ9{}\n :"é\0'))
     try:
-        tdx.verify(quote("dcap_qvl/sample/tdx_quote"), told | {name: "".join(text)}, IN_2025)
+        found = tdx.verify(quote("dcap_qvl/sample/tdx_quote"), told | {name: "".join(text)}, IN_2025)
     except IntegrityError:
         return
-    assert "".join(text).lower() == told[name].lower()
+    assert found == tdx.verify(quote("dcap_qvl/sample/tdx_quote"), told, IN_2025)

@@ -35,6 +35,10 @@ class Admission:
         """What tells one admission from another: not the same for another list of people."""
         return HEAD + durable.digest_of([self.policy, self.purposes, sorted(self.listed)])
 
+    def admits(self, subject_id: int) -> bool:
+        """Return whether one subject, by keyed id, may enter."""
+        return (subject_id in self.listed) == (self.policy == "opt-in")
+
     def to_json(self) -> dict[str, Any]:
         """Return what the ledger may say of it: neither who nor how many."""
         return {"policy": self.policy, "purposes": list(self.purposes)}

@@ -20,6 +20,7 @@ from lifechart.data.consent.admission import Admission, admission
 from lifechart.data.consent.register import (
     BUILD_PURPOSES,
     CONSENTED,
+    PURPOSES,
     WITHDRAWN,
     Decision,
     Register,
@@ -27,7 +28,7 @@ from lifechart.data.consent.register import (
     open_register,
     patient_hash,
 )
-from lifechart.ledger.log import Log
+from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Statement, Subject
 
 
@@ -60,29 +61,52 @@ def admission_for(
     return admission(register, key, settings.consent_policy, tuple(purposes or BUILD_PURPOSES))
 
 
+def admission_now(settings: Settings, log: Log, key: bytes) -> Admission:
+    """Return who may enter a build of other things than an export, such as images."""
+    register = open_register(settings, key)
+    check(register, log)
+    return admission(register, key, settings.consent_policy)
+
+
 def where(log: Log, key: bytes, evidence: Path, patient: str) -> list[Holding]:
     """Return every data set in the ledger that holds the patient or might, oldest first, with what rests on it.
 
     `patient`: the source's own id. Raises IntegrityError where evidence is not what the ledger's statement is about.
     """
     found = []
-    for entry in log.find(kind="ingest"):
-        said = entry.statement
-        digest = said.subjects[0].digest
-        held = _holds(said.predicate, digest, key, evidence, patient)
+    for made in _made(log, evidence):
+        held = made.holds(key, patient)
         if held is not False:
-            purposes = tuple(said.predicate.get("consent", {}).get("purposes", BUILD_PURPOSES))
-            resting = standing.resting_on(log, digest, int(bool(held)))
-            found.append(Holding(digest, entry.index, said.created, held, purposes, resting))
+            resting = standing.resting_on(log, made.digest, int(bool(held)))
+            found.append(Holding(made.digest, made.entry.index, made.created, held, made.purposes, resting))
     return found
 
 
-def _holds(said: dict[str, Any], digest: str, key: bytes, evidence: Path, patient: str) -> bool | None:
-    stated = said.get("members")
-    file = members.tokens_file(evidence, digest)
-    if stated is None or not file.exists():
-        return None
-    return members.token_of(key, digest, patient) in set(members.read(file, str(stated)))
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A data set that the ledger knows, and the tokens of its members; None where they are not known."""
+
+    entry: Entry
+    digest: str
+    created: str
+    purposes: tuple[str, ...]
+    tokens: frozenset[bytes] | None
+
+    def holds(self, key: bytes, patient: str) -> bool | None:
+        return None if self.tokens is None else members.token_of(key, self.digest, patient) in self.tokens
+
+
+def _made(log: Log, evidence: Path) -> list[_Made]:
+    """Return every data set in the ledger with its evidence, read once and held against the ledger's root."""
+    found = []
+    for entry in log.find(kind="ingest"):
+        said = entry.statement
+        digest, stated = said.subjects[0].digest, said.predicate.get("members")
+        file = members.tokens_file(evidence, digest)
+        tokens = frozenset(members.read(file, str(stated))) if stated is not None and file.exists() else None
+        purposes = tuple(said.predicate.get("consent", {}).get("purposes", BUILD_PURPOSES))
+        found.append(_Made(entry, digest, said.created, purposes, tokens))
+    return found
 
 
 def record(
@@ -98,35 +122,62 @@ def record(
     What the ledger does not know yet of a withdrawn patient is said again, so that a run that was cut off can be
     repeated.
     """
-    before = {(each.patient, each.purpose): register.stands(each.patient, each.purpose) for each in decisions}
+    if not decisions:
+        return []
+    before = {purpose: register.standing(purpose) for purpose in PURPOSES}
     new = register.add(decisions)
+    now_standing = {purpose: register.standing(purpose) for purpose in PURPOSES}
+    made = _made(log, evidence)
     for patient in dict.fromkeys(each.patient for each in decisions):
         purposes = [each.purpose for each in decisions if each.patient == patient]
-        withdrawn = [purpose for purpose in purposes if register.stands(patient, purpose) == WITHDRAWN]
+        withdrawn = [purpose for purpose in PURPOSES if now_standing[purpose].get(patient) == WITHDRAWN]
         back = [
             purpose
             for purpose in purposes
-            if before[patient, purpose] == WITHDRAWN and register.stands(patient, purpose) == CONSENTED
+            if before[purpose].get(patient) == WITHDRAWN and now_standing[purpose].get(patient) == CONSENTED
         ]
         if withdrawn:
-            _say(log, register, key, evidence, patient, WITHDRAWN, withdrawn)
+            _say(log, register, key, made, patient, WITHDRAWN, withdrawn)
         elif back:
-            _say(log, register, key, evidence, patient, CONSENTED, back)
+            _say(log, register, key, made, patient, CONSENTED, back)
     return new
 
 
-def _say(
-    log: Log, register: Register, key: bytes, evidence: Path, patient: str, what: str, purposes: Sequence[str]
-) -> None:
-    person = patient_hash(key, patient)
-    held_by = sorted(
-        each.dataset for each in where(log, key, evidence, patient) if each.held and set(each.purposes) & set(purposes)
+def reconcile(register: Register, log: Log, key: bytes, evidence: Path) -> int:
+    """Tell the ledger of withdrawn patients whom a data set holds that it did not know of; return how many.
+
+    A withdrawal that is recorded while a data set is being made comes too late for that one, and the statement about it
+    was written before there was anything to name. So this follows every build.
+    """
+    standing_now = {purpose: register.standing(purpose) for purpose in PURPOSES}
+    patients = sorted({who for each in standing_now.values() for who, what in each.items() if what == WITHDRAWN})
+    made = _made(log, evidence) if patients else []
+    return sum(
+        _say(
+            log,
+            register,
+            key,
+            made,
+            patient,
+            WITHDRAWN,
+            [purpose for purpose in PURPOSES if standing_now[purpose].get(patient) == WITHDRAWN],
+        )
+        for patient in patients
     )
+
+
+def _say(
+    log: Log, register: Register, key: bytes, made: Sequence[_Made], patient: str, what: str, purposes: Sequence[str]
+) -> bool:
+    """Say in the ledger how a patient stands, unless its last word on the patient is the same."""
+    person = patient_hash(key, patient)
+    held_by = sorted(each.digest for each in made if set(each.purposes) & set(purposes) and each.holds(key, patient))
     said: dict[str, Any] = {"what": what, "purposes": sorted(purposes), "held_by": held_by}
     earlier = [entry.statement.predicate for entry in log.find(kind="withdrawal", digest=person)]
     if earlier and {name: earlier[-1].get(name) for name in said} == said:
-        return
+        return False
     log.append(Statement("withdrawal", (Subject("patient", person),), said | {"register": register.head}))
+    return True
 
 
 def check(register: Register, log: Log) -> None:

@@ -6,7 +6,7 @@ auditors; with the register and the key, `holdings` says the same of one patient
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lifechart.ledger.log import Entry, Log
 
@@ -42,24 +42,20 @@ class Standing:
     """Whether the data set itself was deleted since; what was learned from it was not."""
 
 
-@dataclass(slots=True)
-class _Seen:
-    held_by: set[str] = field(default_factory=set)
-
-
 def affected(log: Log) -> list[Standing]:
     """Return the data sets that still hold somebody who withdrew, oldest first."""
-    people: dict[str, _Seen] = {}
+    people: dict[str, set[str]] = {}
     for entry in log.find(kind="withdrawal"):
         said = entry.statement
         person = said.subjects[0].digest
         if said.predicate["what"] == "withdrawn":
-            people.setdefault(person, _Seen()).held_by |= set(said.predicate["held_by"])
+            # The newest statement names them all: another purpose may have been given back since.
+            people[person] = set(said.predicate["held_by"])
         else:
             people.pop(person, None)
     held: dict[str, int] = {}
     for seen in people.values():
-        for dataset in seen.held_by:
+        for dataset in seen:
             held[dataset] = held.get(dataset, 0) + 1
     order = {digest: entry.index for digest in held for entry in log.find(kind="ingest", digest=digest)}
     return [resting_on(log, digest, held[digest]) for digest in sorted(held, key=lambda each: order.get(each, -1))]

@@ -110,8 +110,7 @@ def back_off(holders: pl.DataFrame, num_holders: Mapping[str, int], min_patients
 
 
 def _depth(code: str) -> int:
-    parent = parents.parent(code)
-    return 0 if parent is None else 1 + _depth(parent)
+    return len(parents.ancestors(code))
 
 
 def _follow(code: str, step: Mapping[str, str | None]) -> str | None:

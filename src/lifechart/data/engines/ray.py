@@ -22,6 +22,8 @@ _RETRIES = 5
 _IN_FLIGHT = 4
 """Tasks a core of the cluster that are handed over at a time: enough to keep it busy, few enough to cancel."""
 _REACH_SECONDS = 5.0
+_ALONE: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20}
+"""For a cluster of this machine alone. Tasks return nothing, so the store of objects can be as small as Ray lets it."""
 
 
 class RayCluster:
@@ -48,7 +50,7 @@ class RayCluster:
             try:
                 self._ray.init(
                     address=self._address or None,
-                    include_dashboard=None if self._address else False,
+                    **({} if self._address else _ALONE),
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     # One task has one core; Polars' own threads would only get in the way.

@@ -2,8 +2,8 @@
 
 `fhir` reads Bulk NDJSON and bundles: `documents` opens the files, `fhir_mapping` is the table of what is read,
 `fhir_types` applies it to one resource, `fhir_reader` to many, `fhir_chart` to a live chart. `tables` reads any CSV or
-Parquet under a declarative mapping, `meds` a MEDS data set. `order` says which of two events of one moment comes first,
-`results` how results in words are written.
+Parquet under a declarative mapping, `meds` a MEDS data set, `dicom` the headers of images. `order` says which of two
+events of one moment comes first, `results` how results in words are written.
 A source says what stands in a file; it never de-identifies, sorts or writes: `data.ingest` does that for all of them.
 """
 
@@ -67,7 +67,8 @@ WITHHELD = "withheld by consent"
 OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, WITHHELD, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
 """What can become of a resource; every one read ends as exactly one of these. `withdrawn`: its own status says that it
 did not happen or was entered in error. `withheld by consent`: its patient may not be in this build (data.consent).
-`held back`: a note, whose text is not de-identified yet. `after the end`: dated after the patient's observation ends."""
+`held back`: a note, whose text is not de-identified yet. `after the end`: dated after the patient's observation
+ends."""
 
 ENTRY_BITS = 24
 """A position is `line << ENTRY_BITS | entry`: the line within the unit, and the entry of a bundle on that line."""
@@ -151,6 +152,21 @@ class Source(Protocol):
 
         A source that knows when each subject's observation ended says so by rows of the code RECORD_END.
         """
+
+
+@runtime_checkable
+class Attaching(Protocol):
+    """What a source may do besides: put files beside a data set whose events are written (images, say)."""
+
+    def attach(self, unit: Unit, number: int, dataset: Path, key: bytes, dates: str) -> None:
+        """Write what belongs to the unit of that number into `dataset`, which has its shards already.
+
+        `key`, `dates`: as `data.ingest` was given them. Called for every unit, in any order and on any process; after a
+        kill, again.
+        """
+
+    def gather(self, dataset: Path, num_units: int) -> None:
+        """Bring together what the units left. What is put under metadata/ is hashed with the rest."""
 
 
 def sources() -> dict[str, Source]:

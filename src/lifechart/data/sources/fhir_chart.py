@@ -108,7 +108,7 @@ def _in_one_unit(events: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     columns = {"code": codes, "numeric_value": values, "text_value": texts, "unit": written, "kind": kinds}
     columns |= dict(zip(("comparator", "low", "high", "flag"), marks, strict=True))
     frame = pl.DataFrame(columns, schema={name: ROWS[name] for name in columns}, strict=False)
-    read, _ = results.read(results.beside(frame), words=True)
+    read, _ = results.read(frame, words=True)
     found = units.canonical(read).events
     put_right = (found.get_column(name).to_list() for name in ("code", "numeric_value", "text_value", "unit", "kind"))
     return list(zip(times, ranks, *put_right, references, strict=True))

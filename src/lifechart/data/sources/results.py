@@ -45,6 +45,18 @@ _RESULT = re.compile(rf"(?P<comparator><=|>=|<|>)?\s*(?P<number>{_NUMBER})(?P<re
 _RANGE = re.compile(r"(?P<low>\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(?P<high>\d+(?:\.\d+)?)(?P<rest>[^\d.,].*)?")
 _TITRE = re.compile(r"(?P<comparator><=|>=|<|>)?\s*1\s*:\s*(?P<number>[1-9]\d{0,5})")
 _FLAG = re.compile(r"(?:^|\s)\(?(?P<flag>HH|LL|H|L|N|A|AA|\*)\)?$")
+_SAID = ("comparator", "low", "high", "flag")
+_FLAG_WORDS = {
+    "POS": "positive",
+    "NEG": "negative",
+    "IND": "indeterminate",
+    "DET": "detected",
+    "ND": "not detected",
+    "S": "susceptible",
+    "I": "intermediate",
+    "R": "resistant",
+}
+"""Interpretations that are a result of their own, where there is no value."""
 _READ = ("kind", "numeric_value", "unit", "text_value")
 _LONGEST = 60
 _LARGEST_RANGE = 1000.0
@@ -190,9 +202,11 @@ def number_of(written: str) -> float | None:
 def read(rows: pl.DataFrame, *, words: bool) -> tuple[pl.DataFrame, int]:
     """Return rows with results in words understood, and how many texts were left out.
 
-    `rows`: any frame with columns kind, numeric_value, unit, text_value. `words`: keep words that are not understood (a
-    live chart), or leave them out (a data set), a note's text among them.
+    `rows`: any frame with columns kind, numeric_value, unit, text_value; what a record says of a value in the columns
+    comparator, low, high, flag (sources.ROWS), where they are there, goes into text_value. `words`: keep words that are
+    not understood (a live chart), or leave them out (a data set), a note's text among them.
     """
+    rows = _with_marks(rows)
     said_in_words = rows.get_column("text_value").is_not_null()
     if not said_in_words.any():
         return rows, 0
@@ -221,28 +235,18 @@ def read(rows: pl.DataFrame, *, words: bool) -> tuple[pl.DataFrame, int]:
     return rows.with_columns(changed), int(worked.get_column("lost").sum())
 
 
-def beside(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows with what their columns comparator, low, high and flag say of a number beside it, in text_value.
+def _with_marks(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with what the record says of a value beside it (units.marks), or instead of it in words.
 
-    The record's own interpretation counts; without one, its reference range does (as `marks.judge`).
+    The record's own reading counts; without one, its reference range.
     """
-    if all(rows.get_column(name).null_count() == rows.height for name in ("comparator", "low", "high", "flag")):
+    if not set(_SAID) <= set(rows.columns) or all(rows.get_column(name).null_count() == rows.height for name in _SAID):
         return rows
-    value, low, high = pl.col("numeric_value"), pl.col("low"), pl.col("high")
+    value, flag = pl.col("numeric_value"), pl.col("flag")
     comparator = pl.when(pl.col("comparator").is_in(COMPARATORS)).then("comparator")
-    below, above = comparator.is_in(("<", "<=")), comparator.is_in((">", ">="))
-    against = (
-        pl.when(below)
-        .then(pl.when((value < low) | ((comparator == "<") & (value == low))).then(pl.lit("L")))
-        .when(above)
-        .then(pl.when((value > high) | ((comparator == ">") & (value == high))).then(pl.lit("H")))
-        .when(value < low)
-        .then(pl.lit("L"))
-        .when(value > high)
-        .then(pl.lit("H"))
-        .when(low.is_not_null() | high.is_not_null())
-        .then(pl.lit("N"))
-    )
-    judged = pl.when(pl.col("flag").is_in(marks.INTERPRETATIONS)).then("flag").otherwise(against)
-    said = pl.concat_str([comparator, judged], separator=" ", ignore_nulls=True)
-    return rows.with_columns(text_value=pl.when(value.is_not_null() & (said != "")).then(said).otherwise("text_value"))
+    judged = pl.coalesce(pl.when(flag.is_in(marks.INTERPRETATIONS)).then(flag), marks.judgement(comparator))
+    made = pl.concat_str([comparator, judged], separator=" ", ignore_nulls=True)
+    text = pl.col("text_value")
+    beside = pl.coalesce(text, pl.when(made != "").then(made))
+    instead = pl.coalesce(text, flag.replace_strict(_FLAG_WORDS, default=None, return_dtype=pl.String))
+    return rows.with_columns(text_value=pl.when(value.is_not_null()).then(beside).otherwise(instead))

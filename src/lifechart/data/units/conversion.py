@@ -22,6 +22,8 @@ ANNOTATION = re.compile(r"\{[^}]*\}")
 _EQUIVALENT = re.compile(r"(?<![a-zA-Z])([munpk]?)eq(?![a-zA-Z])")
 _ARBITRARY = re.compile(r"\[(?:HPF|LPF|CFU|PFU|pH)\]|osm")
 """Units that UCUM lets count as 1 or as a mole, and that yet are only comparable with themselves."""
+_FLATTENED = re.compile(r"10(?:[2-9]|1[0-2])/")
+"""10⁴/uL after a system that knows no raised digits: UCUM would read a hundred and four."""
 _TOLERANCE = 1e-9
 
 
@@ -219,6 +221,8 @@ def _registry() -> Any:
 @cache
 def _parsed(unit: str) -> Any:
     """Return pint's unit for a UCUM one, or None if it is none (or one that pint cannot calculate with, as pH)."""
+    if _FLATTENED.match(unit):
+        return None
     try:
         # An annotation alone (`{score}`) is a pure number.
         found = _registry().from_ucum(unit if ANNOTATION.sub("", unit) else "1")

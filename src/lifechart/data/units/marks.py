@@ -70,3 +70,24 @@ def judge(value: float, low: float | None, high: float | None, comparator: str |
     if low is not None and value < low:
         return "L"
     return "H" if high is not None and value > high else "N"
+
+
+def judgement(comparator: pl.Expr) -> pl.Expr:
+    """Return `judge` of the columns numeric_value, low, high; `comparator`: the value's, or null."""
+    value, low, high = pl.col("numeric_value"), pl.col("low"), pl.col("high")
+    below, above = comparator.is_in(["<", "<="]), comparator.is_in([">", ">="])
+    lies_low = (value < low) | ((comparator == "<") & (value == low))
+    lies_high = (value > high) | ((comparator == ">") & (value == high))
+    return (
+        pl.when(low.is_null() & high.is_null())
+        .then(None)
+        .when(below)
+        .then(pl.when(lies_low).then(pl.lit("L")))
+        .when(above)
+        .then(pl.when(lies_high).then(pl.lit("H")))
+        .when(value < low)
+        .then(pl.lit("L"))
+        .when(value > high)
+        .then(pl.lit("H"))
+        .otherwise(pl.lit("N"))
+    )

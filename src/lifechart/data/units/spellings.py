@@ -8,7 +8,9 @@ import unicodedata
 from functools import cache
 from importlib import resources
 
-_MICRO = str.maketrans({"µ": "u", "μ": "u"})
+_SIGNS = str.maketrans({"µ": "u", "μ": "u", "×": "x"})
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SHORTEST = 3
 """A spelling shorter than this (`c`, `in`) is only believed where the code's own unit confirms it."""
 
@@ -75,5 +77,7 @@ def is_listed(written: str) -> bool:
 
 
 def _folded(written: str) -> str:
-    # NFKC makes m² into m2 and ℃ into °C; the micro sign and the Greek letter mean the same.
-    return unicodedata.normalize("NFKC", written.translate(_MICRO)).translate(_MICRO)
+    # A raised number is a power, which NFKC would make one number with its base: 10³ would be 103.
+    powers = _RAISED.sub(lambda match: "^" + match[0].translate(_LOWERED), written)
+    # NFKC makes ℃ into °C; the micro sign and the Greek letter mean the same.
+    return unicodedata.normalize("NFKC", powers.translate(_SIGNS)).translate(_SIGNS)

@@ -8,6 +8,7 @@ released, encrypted for the recipient: nobody else can open it, and the same evi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -21,7 +22,7 @@ import pyrage
 from pyrage import x25519
 
 from lifechart.core import durable
-from lifechart.core.errors import AccessDenied, InputError, LifechartError
+from lifechart.core.errors import AccessDenied, InputError, IntegrityError, LifechartError
 from lifechart.core.settings import Settings
 from lifechart.data.vault import keys, sealed
 from lifechart.data.vault.attestation import chain
@@ -65,6 +66,9 @@ class Custodian:
                 raise AccessDenied("the report is not over this challenge and recipient")
             workload = self.policy.judge(attested, vault.dataset, now)
             opened = sealed.unlock(dataset)
+            if opened.vault != vault:
+                # Nothing vouched for what was read at first; what was judged must be what is released.
+                raise IntegrityError(f"{dataset.name}: changed while it was asked for")
         except LifechartError as error:
             self._state("refused", about, {"reason": str(error)})
             raise
@@ -89,9 +93,12 @@ def challenges_folder(settings: Settings) -> Path:
 
 def challenge(folder: Path, at: datetime | None = None) -> str:
     """Return a new challenge (64 hex digits), good once and for some minutes."""
-    found = secrets.token_hex(_CHALLENGE_BYTES)
-    ends = (at or datetime.now(UTC)) + timedelta(minutes=MINUTES)
-    durable.write_json(folder / _name(found), {"ends": ends.isoformat()})
+    found, now = secrets.token_hex(_CHALLENGE_BYTES), at or datetime.now(UTC)
+    for old in folder.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):
+            if datetime.fromisoformat(_read(old)["ends"]) < now:
+                old.unlink()
+    durable.write_json(folder / _name(found), {"ends": (now + timedelta(minutes=MINUTES)).isoformat()})
     return found
 
 

@@ -77,6 +77,9 @@ class Vault:
             found: dict[str, Any] = orjson.loads((folder / VAULT).read_bytes())
             if found["format"] != FORMAT:
                 raise IntegrityError(f"{folder.name}/{VAULT}: format {found['format']!r}, expected {FORMAT!r}")
+            tables = (found["files"], found["keys"])
+            if not all(isinstance(value, str) for table in tables for pair in table.items() for value in pair):
+                raise TypeError("expected text")
             vault = cls(found["dataset"], found["recipient"], found["files"], found["keys"], found["mac"])
             for wrapped in vault.wrapped.values():
                 base64.b64decode(wrapped, validate=True)

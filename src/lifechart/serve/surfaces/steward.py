@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from lifechart.core.capability import Declaration, Phase, Role
 from lifechart.core.errors import InputError, IntegrityError, LifechartError
 from lifechart.core.report import Report
+from lifechart.data.consent import standing
 from lifechart.ledger import page
 from lifechart.ledger.statement import Statement
 from lifechart.ledger.trace import trace
@@ -184,15 +185,18 @@ def _overview(house: House) -> dict[str, object]:
     standings: list[Standing] = []
     last: list[tuple[int, Statement]] = []
     fault = ""
+    withdrawn: list[standing.Standing] = []
     try:
         house.ledger.refresh()
         size = house.ledger.size
         last = [(entry.index, entry.statement) for entry in house.ledger.entries(max(0, size - _LAST), size)]
         standings = [_standing(house, plug.declaration) for plug in house.predictor.capabilities.values()]
+        withdrawn = standing.affected(house.ledger)
     except IntegrityError as error:
         fault = str(error)
     return {
         "standings": standings,
+        "withdrawn": withdrawn,
         "phases": _PHASE_WORDS,
         "reasons": decisions.REASONS,
         "size": house.ledger.size,

@@ -55,8 +55,7 @@ class Walk:
         out = Dataset()
         self._code(source, out)
         moved = self._dates(source)
-        for tag in list(source.keys()):
-            number = int(tag)
+        for number in [int(tag) for tag in source.keys()]:  # noqa: SIM118 -- a Dataset iterates over its elements
             group = number >> 16
             if group < _LOWEST_GROUP or group == PIXEL_GROUP or number & 0xFFFF == 0 or number in _CODE:
                 continue
@@ -134,7 +133,7 @@ class Walk:
         if rule in ("number", "large"):
             return vr, values.number(vr, element.value, large=rule == "large")
         if rule == "term":
-            return vr, values.terms(element.value, self._names)
+            return vr, values.terms(element.value)
         if rule == "text":
             text = values.words(element.value, self._names)
             return vr, text if text is None or vr != "SH" else text[:16]
@@ -204,10 +203,10 @@ class Walk:
 def _moments(source: Dataset) -> Iterator[tuple[int, str, list[str]]]:
     """Yield (tag, VR, values) of the dates and times that may stay moved; times first."""
     found = []
-    for tag in source.keys():  # noqa: SIM118 -- a Dataset iterates over its elements
-        listed = tables.annex_e().get(int(tag))
+    for number in [int(tag) for tag in source.keys()]:  # noqa: SIM118 -- a Dataset iterates over its elements
+        listed = tables.annex_e().get(number)
         if listed is not None and listed.shifts:
-            found.append((int(tag), listed.vr))
+            found.append((number, listed.vr))
     for tag, vr in sorted(found, key=lambda pair: pair[1] != "TM"):
         try:
             element = source[tag]

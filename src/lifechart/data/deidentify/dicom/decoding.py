@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels import get_decoder, pack_bits
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pack_bits
 
-MAX_BYTES = 2 << 30
+MAX_BYTES = 1 << 30
 """Decoded size from which an image is held back: its frames are in memory together."""
 _COLOURS = {1: ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"), 3: ("RGB",)}
 
@@ -68,14 +69,16 @@ def decode(source: Dataset) -> Pixels:
 
 
 def _meant_bits(array: NDArray[np.generic], stored: int, signed: bool) -> NDArray[np.generic]:
-    """Return the samples with the bits above `stored` cleared, or filled with the sign: overlays used to be kept there."""
+    """Return the samples with the bits above `stored` cleared, or filled with the sign: overlays once stood there."""
     spare = array.dtype.itemsize * 8 - stored
     if spare == 0:
         return array
     if signed:
         width = np.dtype(f"i{array.dtype.itemsize}")
-        return np.right_shift(np.left_shift(array.astype(width), spare), spare)
-    return np.bitwise_and(array, array.dtype.type((1 << stored) - 1))
+        filled: NDArray[np.generic] = np.right_shift(np.left_shift(array.astype(width), spare), spare)
+        return filled
+    cleared: NDArray[np.generic] = np.bitwise_and(array, array.dtype.type((1 << stored) - 1))
+    return cleared
 
 
 def encode(pixels: Pixels, out: Dataset) -> None:

@@ -24,13 +24,16 @@ from rich.progress import Progress
 import lifechart
 from lifechart.core import durable
 from lifechart.core.errors import InputError
+from lifechart.core.suppression import small, suppress_counts
+from lifechart.data.consent.admission import EVERYBODY, Admission
 from lifechart.data.deidentify.dicom import instance
+from lifechart.data.sources import WITHHELD
 from lifechart.ledger.statement import Statement, Subject
 
 REPORT = "report.json"
 DUPLICATE = "duplicate"
 """The outcome of an instance that another file already gave: the first in order stays."""
-MAX_MEMBER = 4 << 30
+MAX_MEMBER = 2 << 30
 """A zip's member that unpacks to more is held back unread."""
 _AHEAD = 64
 
@@ -82,7 +85,10 @@ def read_patients(file: Path) -> dict[str, str]:
     """Read a CSV with the columns patient_id (as images have it) and record_id (as the rest of the record has it)."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
-            return {row["patient_id"]: row["record_id"] for row in csv.DictReader(stream)}
+            table = csv.DictReader(stream)
+            if not {"patient_id", "record_id"} <= set(table.fieldnames or ()):
+                raise KeyError
+            return {row["patient_id"]: row["record_id"] for row in table}
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise InputError("--patients", file.name, "a CSV with the columns patient_id and record_id") from error
 
@@ -118,10 +124,13 @@ def _aside(out: Path, item: Item) -> Path:
     return out / f"{item.file}.{item.member}.part"
 
 
-def _place(out: Path, item: Item, done: _Done) -> _Done:
-    """Move a written instance to where it belongs; the second of one instance is dropped."""
+def _place(out: Path, item: Item, done: _Done, admission: Admission) -> _Done:
+    """Move a written instance to where it belongs; a second one, or one that may not be used, is dropped."""
     if not done.place:
         return done
+    if done.patient is not None and not admission.admits(done.patient):
+        _aside(out, item).unlink()
+        return replace(done, outcome=WITHHELD)
     target = out / done.place
     if target.exists():
         _aside(out, item).unlink()
@@ -138,13 +147,15 @@ def deidentify(
     key: bytes,
     log: Ledger,
     patients: Path | None = None,
+    admission: Admission = EVERYBODY,
     workers: int | None = None,
     progress: bool | None = None,
 ) -> dict[str, Any]:
     """De-identify every DICOM file at `path` into the new folder `out`; return the report that is written into it.
 
     `key`: `structured.load_key(settings)`. `patients`: a CSV (`read_patients`) that tells which patient of the record
-    an image's Patient ID is. Raises InputError for arguments that cannot be used; a bad file never raises.
+    an image's Patient ID is. `admission`: whose images may be used (data.consent).
+    Raises InputError for arguments that cannot be used; a bad file never raises.
     """
     if not path.exists():
         raise InputError("PATH", str(path), "a file or folder that exists")
@@ -160,17 +171,30 @@ def deidentify(
     try:
         report = _Report()
         for item, done in _run(waiting, key, known, work, _processes(workers, len(waiting)), progress):
-            report.add(item, _place(work, item, done))
+            report.add(item, _place(work, item, done, admission))
         content = report.content()
         durable.write_json(work / REPORT, content)
         digest = durable.digest_of(durable.tree_digests(work))
         code = f"lifechart {lifechart.__version__}"
-        log.append(Statement("deidentify", (Subject("images", digest),), {"code": code, "report": content["totals"]}))
+        said = {"code": code, "report": public(content["totals"])}
+        log.append(Statement("deidentify", (Subject("images", digest),), said))
         work.rename(out)
         durable.sync_directory(out.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return content
+
+
+def public(totals: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report's totals for the ledger: counts of 1 to 10 hidden (None), and what would give them away."""
+    outcomes = suppress_counts(totals["outcomes"])
+    left_out = [count for outcome, count in outcomes.items() if outcome != instance.WRITTEN]
+    return {
+        **{name: None if isinstance(count, int) and small(count) else count for name, count in totals.items()},
+        "outcomes": outcomes,
+        "reasons": suppress_counts(totals["reasons"], total_hidden=None in left_out),
+        "attributes": {name: None if small(count) else count for name, count in totals["attributes"].items()},
+    }
 
 
 def _processes(workers: int | None, num_files: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import warnings
 from collections import Counter
@@ -14,9 +15,8 @@ from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.filewriter import correct_ambiguous_vr
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 import lifechart
 from lifechart.data.deidentify.dicom import decoding, pixels, tables
@@ -39,8 +39,7 @@ METHODS = (
 """CID 7050: the profile and options that are applied."""
 
 _IMPLEMENTATION = "2.25.329800735698586629295641978511506172918"
-_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
-_KEYED_DIRECTLY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 
 
 @dataclass(slots=True)
@@ -82,7 +81,7 @@ def read(file: Path | BinaryIO) -> Dataset | None:
                 ImplicitVRLittleEndian if dataset.original_encoding[0] else ExplicitVRLittleEndian
             )
         has_class = bool(dataset.get("SOPClassUID")) or "MediaStorageSOPClassUID" in dataset.file_meta
-    except (InvalidDicomError, Exception):
+    except Exception:
         # A broken file can break pydicom in any way; what it says about that may quote the file.
         return None
     return dataset if has_class else None
@@ -108,17 +107,15 @@ def clean(file: Path | bytes, key: bytes, patients: Mapping[str, str] | None = N
 
 def _clean(source: Dataset, key: bytes, patients: Mapping[str, str]) -> Cleaned:
     sop_class = _text(source, "SOPClassUID") or str(source.file_meta.get("MediaStorageSOPClassUID", ""))
-    if sop_class == _DIRECTORY_CLASS:
+    if sop_class == DIRECTORY_CLASS:
         return Cleaned(DIRECTORY)
     known = tables.sop_classes().get(sop_class)
     if known is None:
         raise HeldBack("its SOP class is not known")
     if known.treatment != "image":
         raise HeldBack(known.detail)
-    own = {name: _text(source, name) for name in _KEYED_DIRECTLY[1:]}
-    if not all(own.values()):
-        raise HeldBack("it lacks an instance, series or study UID")
     patient = _text(source, "PatientID")
+    own = _own_uids(source, patient)
     who = subject(key, patients.get(patient, patient) if patient else f"study {own['StudyInstanceUID']}")
     found = decoding.decode(source)
     blanked = pixels.clean(found, source, known.detail)
@@ -127,13 +124,23 @@ def _clean(source: Dataset, key: bytes, patients: Mapping[str, str]) -> Cleaned:
         correct_ambiguous_vr(source, source.original_encoding[1] is not False)
     walk = Walk(key, who, source)
     out = walk.clean(source)
-    out.SOPClassUID = sop_class
+    out.SOPClassUID = UID(sop_class)
     for name, uid in own.items():
         setattr(out, name, keyed_uid(key, uid))
     out.PatientID = str(who.id)
     decoding.encode(found, out)
     _declare(out)
     return Cleaned(WRITTEN, "", out, found, who, bool(patient), blanked, walk.counts)
+
+
+def _own_uids(source: Dataset, patient: str) -> dict[str, str]:
+    """Return the file's instance, study and series UIDs; for those that it lacks, what stands for them."""
+    image = _text(source, "SOPInstanceUID") or str(source.file_meta.get("MediaStorageSOPInstanceUID", ""))
+    if not image:
+        image = f"image {hashlib.sha256(source.get('PixelData') or b'').hexdigest()}"
+    study = _text(source, "StudyInstanceUID") or f"study of {patient or image}"
+    series = _text(source, "SeriesInstanceUID") or f"series of {study}"
+    return {"SOPInstanceUID": image, "StudyInstanceUID": study, "SeriesInstanceUID": series}
 
 
 def _text(source: Dataset, name: str) -> str:
@@ -152,7 +159,7 @@ def _declare(out: Dataset) -> None:
     out.file_meta.MediaStorageSOPClassUID = out.SOPClassUID
     out.file_meta.MediaStorageSOPInstanceUID = out.SOPInstanceUID
     out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    out.file_meta.ImplementationClassUID = _IMPLEMENTATION
+    out.file_meta.ImplementationClassUID = UID(_IMPLEMENTATION)
     out.file_meta.ImplementationVersionName = "LIFECHART"
 
 

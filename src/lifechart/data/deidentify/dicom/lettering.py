@@ -1,10 +1,10 @@
 """Finds lettering burned into an image: thin strokes of one ink, in glyphs of one height, on one line.
 
 A classical detector, without weights: strokes are what a morphological opening takes away; their connected pieces are
-glyphs if they have a glyph's size; a run of glyphs is lettering if their tops or bottoms stand on a line, their heights
-agree and their ink is the same. Anatomy has thin bright structures too, but not in rows of equal height. Runs are looked
-for along rows and along columns, in bright ink and in dark, at three sizes. `python -m bench deid_dicom` reports how much
-it misses.
+glyphs if they have a glyph's size; a run of glyphs is lettering if their tops or bottoms stand on a line, their
+heights agree and their ink is the same. Anatomy has thin bright structures too, but not in rows of equal height. Runs
+are looked for along rows and along columns, in bright ink and in dark, at three sizes. `python -m bench deid_dicom`
+reports how much it misses.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _TOUCHING = 16
 """Glyphs up to this height may run into each other, and a long piece of ink be a word."""
 _MAX_PIECES = 6_000
 _MARGIN = 3
-_REACH = 6
-"""A line is made longer at most so many times, by a letter's height at either end."""
+_REACH, _FAINT = 6, 0.6
+"""A line is made longer at most so many times, by a letter's height at either end, while there is ink, even fainter."""
 _WINDOW, _TEXTURE = 81, 2.5
 """Ink must stand out this many times as far as thin structures do on average within a window of so many pixels."""
 
@@ -75,7 +75,8 @@ def _smaller(image: Image, scale: int) -> Image:
         return image
     rows, columns = (size // scale * scale for size in image.shape)
     blocks = image[:rows, :columns].reshape(rows // scale, scale, columns // scale, scale)
-    return blocks.mean((1, 3), dtype=np.float32)
+    means: Image = blocks.mean((1, 3), dtype=np.float32)
+    return means
 
 
 def _around(top: int, bottom: int, left: int, right: int, scale: int) -> tuple[slice, slice]:
@@ -92,18 +93,19 @@ def _lines(page: Image, scale: int, *, sure: bool) -> list[tuple[int, int, int, 
     texture = _TEXTURE * ndimage.uniform_filter(strokes, _WINDOW)
     found = []
     for contrast in (0.5, 0.3, 0.18, MIN_CONTRAST):
-        ink = strokes > np.maximum(contrast, texture)
+        least = np.maximum(contrast, texture)
+        ink = strokes > least
         pieces = _pieces(page, ink, scale)
         if 1 <= len(pieces) <= _MAX_PIECES:
             boxes = (box for run in _runs(pieces) if (box := _box(pieces, run, sure)) is not None)
-            found += [_reach(ink, *box) for box in boxes]
+            found += [_reach(strokes > _FAINT * least, *box) for box in boxes]
     return found
 
 
 def _reach(ink: Mask, top: int, bottom: int, left: int, right: int) -> tuple[int, int, int, int]:
     """Return a line's box made longer to where its ink ends: a glyph that did not fit the run belongs to the word."""
     height = bottom - top
-    taken = ink[top:bottom].any(axis=0)
+    taken: Mask = np.any(ink[top:bottom], axis=0)
     for _ in range(_REACH):
         before = taken[max(0, left - height) : left]
         after = taken[right : right + height]
@@ -132,7 +134,7 @@ def _pieces(page: Image, ink: Mask, scale: int) -> _Pieces:
         ink_value = float(np.percentile(page[place][inside], 85))
         rows.append((place[0].start, place[0].stop, place[1].start, place[1].stop, ink_value, crossings))
     columns = np.array(rows, float).reshape(-1, 6).T
-    return _Pieces(*(columns[index].astype(int) for index in range(4)), columns[4], columns[5])
+    return _Pieces(*(edge.astype(int) for edge in columns[:4]), *columns[4:])
 
 
 def _runs(pieces: _Pieces) -> list[list[int]]:

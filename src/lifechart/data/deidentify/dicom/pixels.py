@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut
+from pydicom.pixels.processing import apply_color_lut
 
 from lifechart.data.deidentify.dicom import lettering
 from lifechart.data.deidentify.dicom.decoding import NotDecoded, Pixels
@@ -105,7 +105,7 @@ def _find(frames_FHWS: NDArray[np.generic], photometric: str, source: Dataset, *
         for grey_HW in _greys(look_HWS.mean(axis=-1)):
             found_HW |= lettering.find(grey_HW, sure=sure)
         if look_HWS.shape[-1] == 3:
-            # Coloured ink on a ground as bright as itself: not stretched, or the faint tints of a compressed grey would be.
+            # Coloured ink on a ground as bright as itself. Not stretched: grey that was compressed has faint tints.
             full = 255.0 if look_HWS.dtype.itemsize == 1 else max(1.0, float(look_HWS.max()))
             colour_HW = (look_HWS.max(axis=-1).astype(np.float32) - look_HWS.min(axis=-1)) / full
             if colour_HW.max() > lettering.MIN_CONTRAST:

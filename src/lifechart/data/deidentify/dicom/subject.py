@@ -10,13 +10,14 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 
 import polars as pl
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary
 
 from lifechart.data.deidentify import dates, structured
 
 _TIME = re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6}))?)?)?")
 _DATE = re.compile(r"(\d{4})(\d\d)(\d\d)|(\d{4})\.(\d\d)\.(\d\d)")
 _DATETIME = re.compile(r"(\d{8})(\d{2,6}(?:\.\d{1,6})?)?(?:[+-]\d{4})?")
+_TO_THE_SECOND = len("HHMMSS")
 _HALF_HOUR = 1_800_000_000
 _DAY = timedelta(days=1)
 _MIDNIGHT = datetime(1, 1, 1)  # noqa: DTZ001 -- wall clock at the place of care, as the records
@@ -28,7 +29,8 @@ class Subject:
 
     Days move by `days`, the offset that the rest of the record moves by, so that images stand where they belong on the
     timeline. The clock moves by `clock` besides, up to half an hour either way and to the microsecond: the second at
-    which a scanner started is in every log of the department, and would find the patient. Intervals survive both.
+    which a scanner started is in every log of the department, and would find the patient. Intervals survive both, so
+    a time that was written to the second or finer is written to the microsecond.
     """
 
     id: int
@@ -43,7 +45,7 @@ class Subject:
         return None if moved is None else f"{moved:%Y%m%d}"
 
     def time(self, written: str) -> str | None:
-        """Return a TM moved, within its day and as precise as it was, or None if it is not a time."""
+        """Return a TM moved, within its day, or None if it is not a time."""
         found = _parse_time(written)
         if found is None:
             return None
@@ -110,7 +112,7 @@ def _parse_date(written: str) -> date | None:
 
 
 def _parse_time(written: str) -> tuple[timedelta, int] | None:
-    """Return a time since midnight and how precisely it was written: in characters, the point included."""
+    """Return a time since midnight and how precisely it was written, in characters."""
     plain = written.strip(" \0").replace(":", "")
     found = _TIME.fullmatch(plain)
     if found is None:
@@ -123,7 +125,7 @@ def _parse_time(written: str) -> tuple[timedelta, int] | None:
 
 
 def _write_time(since: timedelta, precision: int) -> str:
-    return f"{_MIDNIGHT + since:%H%M%S.%f}"[:precision]
+    return f"{_MIDNIGHT + since:%H%M%S.%f}"[: precision if precision < _TO_THE_SECOND else None]
 
 
 def _start(day: date) -> datetime:

@@ -18,13 +18,18 @@ from lifechart.data.deidentify.dicom.subject import keyed_uid
 
 TEXT_VRS = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "CS"})
 LARGEST_WHOLE_NUMBER = 10_000_000
-"""A whole number from here on may be a record's or a telephone's, and only stays where long ones belong (`large`)."""
+"""A whole number from here on may be a record's or a telephone's. It only stays where long ones belong (`large`: doses
+in becquerel, say), and there rounded to _FIGURES significant figures."""
+_FIGURES = 4
 
 _DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _WHOLE = re.compile(r"[+-]?\d{1,12}")
 _TOKEN = re.compile(r"[A-Za-z0-9]+")
 _MILLIMETRES = re.compile(r"\d{1,2}(?:MM|CM)", re.IGNORECASE)
 _KERNEL = re.compile(r"[A-Z][a-z]?\d{2,3}[a-z]?(?:\\\d)?|[A-Z]{1,2}\d{2}")
+_TERM = re.compile(r"[A-Z0-9 _]*")
+_SHORT_TERM = re.compile(r"\d{0,2}|[aprlhf]{1,3}")
+"""Numbers of one or two digits, and directions of the body (PatientOrientation)."""
 _COUNTER = re.compile(r"\d{1,4}")
 _LONGEST_UID = 64
 
@@ -45,14 +50,22 @@ def _one_number(vr: str, item: Any, large: bool) -> Any:
         written = str(getattr(item, "original_string", item)).strip(" \0")
         if not (_WHOLE if vr == "IS" else _DECIMAL).fullmatch(written) or len(written) > 16:
             return None
-        return written if large or not _long(float(written)) else None
+        if not _long(float(written)):
+            return written
+        return f"{_rounded(float(written)):.0f}"[:16] if large else None
     if isinstance(item, bool) or not isinstance(item, int | float):
         return None
-    return item if large or not _long(float(item)) else None
+    if not _long(float(item)):
+        return item
+    return type(item)(_rounded(float(item))) if large else None
 
 
 def _long(value: float) -> bool:
     return abs(value) >= LARGEST_WHOLE_NUMBER and value == int(value) if abs(value) < 1e18 else False
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_FIGURES - 1}e}")
 
 
 def words(value: Any, names: frozenset[str]) -> str | None:
@@ -65,25 +78,24 @@ def words(value: Any, names: frozenset[str]) -> str | None:
     for item in _items(value):
         for token in _TOKEN.findall(str(item)):
             low = token.lower()
-            if low not in names and (low in lexicon or _MILLIMETRES.fullmatch(token)):
+            known = low in lexicon and not token.isdigit()
+            if low not in names and (known or _MILLIMETRES.fullmatch(token)):
                 kept.append(token)
     return " ".join(kept)[:64].strip() or None
 
 
-def terms(value: Any, names: frozenset[str]) -> list[str] | None:
+def terms(value: Any) -> list[str] | None:
     """Return the coded strings (CS) of which every word is in the lexicon or is a number of at most two digits.
 
-    A string that does not pass stays as an empty one, so that the others keep their places; None if none passes.
+    A string that does not pass stays as an empty one, so that the others keep their places; None if none passes. Names
+    are not looked at: a phantom called `CT` has a modality all the same.
     """
     lexicon = tables.lexicon()
 
     def passes(term: str) -> bool:
-        if len(term) > 16 or not re.fullmatch(r"[A-Z0-9 _]*", term):
+        if len(term) > 16 or not _TERM.fullmatch(term):
             return False
-        parts = re.split(r"[ _]+", term.lower())
-        return all(
-            not part or (part in lexicon and part not in names) or re.fullmatch(r"\d{1,2}", part) for part in parts
-        )
+        return all(part in lexicon or _SHORT_TERM.fullmatch(part) for part in re.split(r"[ _]+", term.lower()))
 
     found = [str(item).strip(" \0") for item in _items(value)]
     kept = [term if passes(term) else "" for term in found]
@@ -91,8 +103,10 @@ def terms(value: Any, names: frozenset[str]) -> list[str] | None:
 
 
 def short(value: Any, rule: str) -> str | None:
-    """Return a reconstruction kernel's name or a counter, if it looks like one."""
+    """Return a reconstruction kernel's name or a counter, if it looks like one; a kernel may also be a word."""
     written = "\\".join(str(item).strip(" \0") for item in _items(value))
+    if rule == "kernel" and written.lower() in tables.lexicon() and not written.isdigit():
+        return written
     return written if (_KERNEL if rule == "kernel" else _COUNTER).fullmatch(written) else None
 
 
@@ -110,12 +124,13 @@ def is_uid(value: str) -> bool:
 
 @cache
 def _known_codes() -> dict[tuple[str, str], str]:
-    return {
-        (scheme, code): meaning
-        for scheme, by_keyword in concepts.items()
-        for codes in by_keyword.values()
-        for code, (meaning, _) in codes.items()
-    }
+    found: dict[tuple[str, str], str] = {}
+    for scheme, by_keyword in concepts.items():
+        for codes in by_keyword.values():
+            for code, (meaning, _) in codes.items():  # type: ignore[attr-defined]
+                # The shortest of several names is the one that people use.
+                found[scheme, code] = min(found.get((scheme, code), meaning), meaning, key=len)
+    return found
 
 
 def coded(scheme: str, code: str) -> tuple[str, str, str] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 
 from lifechart.data.deidentify.risk import population as models
 
+_APART = 1 << 22
+"""More days than any two dates are apart."""
 BANDS = ((1, 1), (2, 2), (3, 4), (5, 10), (11, 19), (20, None))
 """Sizes of classes that are counted together, both ends included; 11 and 20 are what 0.09 and 0.05 ask for."""
 
@@ -120,17 +121,16 @@ def candidates_when_moved(people: pl.DataFrame, columns: Sequence[str], moved: s
     Who knows the true date knows the released one to within `days` either way, so everybody who agrees in `columns` and
     whose released date lies that near is a candidate. Rows without a date are candidates for each other.
     """
-    ordered = people.with_row_index("row").with_columns(
-        day=(pl.col(moved).dt.epoch("d") if people.schema[moved] == pl.Datetime("us") else pl.col(moved)).cast(pl.Int64)
-    )
+    day = pl.col(moved).dt.epoch("d") if people.schema[moved] == pl.Datetime("us") else pl.col(moved)
+    group = pl.struct(list(columns)).rank("dense").cast(pl.Int64) if columns else pl.lit(0, pl.Int64)
+    keyed = people.select(group=group, day=day.cast(pl.Int64))
+    known = keyed.get_column("day").is_not_null().to_numpy()
     found = np.zeros(people.height, np.int64)
-    groups: Any = [(None, ordered)] if not columns else ordered.group_by(list(columns))
-    for _, group in groups:
-        rows, day = group.get_column("row").to_numpy(), group.get_column("day")
-        known = day.is_not_null().to_numpy()
-        dated = day.drop_nulls().to_numpy()
-        in_order = np.sort(dated)
-        near = np.searchsorted(in_order, dated + days, "right") - np.searchsorted(in_order, dated - days, "left")
-        found[rows[known]] = near
-        found[rows[~known]] = (~known).sum()
+    # One sorted array of (group, day) as single numbers: groups lie so far apart that no window reaches another.
+    place = (pl.col("group") * _APART + pl.col("day") + _APART // 2).alias("place")
+    places = keyed.filter(pl.Series(known)).select(place).to_series().to_numpy()
+    in_order = np.sort(places)
+    found[known] = np.searchsorted(in_order, places + days, "right") - np.searchsorted(in_order, places - days, "left")
+    undated = keyed.filter(~pl.Series(known)).select(pl.len().over("group").cast(pl.Int64)).to_series()
+    found[~known] = undated.to_numpy()
     return found

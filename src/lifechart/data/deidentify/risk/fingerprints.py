@@ -50,14 +50,16 @@ class Unicity:
 
 
 def clinical(events: pl.DataFrame) -> pl.DataFrame:
-    """Return the dated events of care, one row a (person, code, day, value): person numbered from 0, day from 1970."""
+    """Return the dated events of care, one row a (person, code, day, value); person and code are numbers from 0."""
     dated = events.filter(pl.col("time").is_not_null() & ~pl.col("kind").fill_null("").is_in(_UNCLINICAL))
     numbers = dated.select(pl.col("subject_id").unique().sort()).with_row_index("person")
+    codes = dated.select(pl.col("code").unique().sort()).with_row_index("number")
     return (
         dated.join(numbers, on="subject_id")
+        .join(codes, on="code")
         .select(
             person=pl.col("person").cast(pl.Int64),
-            code=pl.col("code").cast(pl.String),
+            code=pl.col("number").cast(pl.Int64),
             day=pl.col("time").dt.epoch("d").cast(pl.Int64) + _DAYS // 2,
             month=pl.col("time").dt.year().cast(pl.Int64) * 12 + pl.col("time").dt.month().cast(pl.Int64),
             value=pl.col("numeric_value").cast(pl.Float64).round_sig_figs(3),
@@ -108,6 +110,15 @@ def points_needed(found: Sequence[Unicity], kind: str, share: float) -> int | No
     return min(enough, default=None)
 
 
+def _numbered(rows: pl.DataFrame, columns: Sequence[str]) -> NDArray[np.int64]:
+    """Return, row by row, a number from 0 for each distinct combination of values."""
+    items = np.zeros(rows.height, np.int64)
+    for name in columns:
+        rank = rows.get_column(name).rank("dense").cast(pl.Int64).to_numpy()
+        _, items = np.unique(items * (int(rank.max(initial=0)) + 1) + rank, return_inverse=True)
+    return items
+
+
 class _Index:
     """Who holds what, for one kind of knowledge.
 
@@ -128,7 +139,7 @@ class _Index:
             rows = rows.filter(pl.col("value").is_not_null())
         rows = rows.with_columns(year=(pl.col("month") - 1) // 12)
         held = rows.select("person", *columns, *(["day"] if self._gaps else [])).unique(maintain_order=True)
-        items = held.select(pl.struct(columns).rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
+        items = _numbered(held, columns)
         person = held.get_column("person").to_numpy()
         keys = person * _DAYS + held.get_column("day").to_numpy() if self._gaps else person
         order = np.lexsort((keys, items))

@@ -14,7 +14,6 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.utils import CryptographyDeprecationWarning
 
 from lifechart.core.errors import IntegrityError
 
@@ -29,21 +28,20 @@ def pinned(vendor: str) -> Roots:
     return {row["sha256"]: row["name"] for row in table["root"] if row["vendor"] == vendor}
 
 
-def load_pem(content: bytes, what: str) -> list[x509.Certificate]:
-    """Read certificates in PEM, leaf first; raises IntegrityError for any but their one canonical spelling.
+def load_pem(content: bytes, what: str, one_spelling: bool = False) -> list[x509.Certificate]:
+    """Read certificates in PEM, leaf first; raises IntegrityError if they are none.
 
-    PEM may be spelt in many ways, and a quote that carries it is not signed over it: bytes that could be changed
-    without a change of meaning are refused rather than ignored.
+    `one_spelling`: refuse all but the canonical form. PEM may be spelt in many ways, and a quote that carries it is not
+    signed over it: bytes that could be changed without a change of meaning are then refused rather than ignored.
     """
     try:
         with _old_certificates():
             found = x509.load_pem_x509_certificates(content)
             for each in found:
                 _read_through(each)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except Exception as error:  # hostile bytes: whatever the parser makes of them, they are no certificates
         raise IntegrityError(f"{what}: not certificates in PEM ({error})") from error
-    canonical = b"".join(each.public_bytes(Encoding.PEM) for each in found)
-    if content not in (canonical, canonical[:-1]):
+    if one_spelling and content != b"".join(each.public_bytes(Encoding.PEM) for each in found):
         raise IntegrityError(f"{what}: has bytes beside its certificates, or spells them unusually")
     return found
 
@@ -54,9 +52,9 @@ def load_der(content: bytes, what: str) -> x509.Certificate:
         with _old_certificates():
             found = x509.load_der_x509_certificate(content)
             _read_through(found)
-            return found
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except Exception as error:  # as above
         raise IntegrityError(f"{what}: not a certificate in DER ({error})") from error
+    return found
 
 
 def _read_through(certificate: x509.Certificate) -> None:
@@ -65,8 +63,8 @@ def _read_through(certificate: x509.Certificate) -> None:
 
 
 def _old_certificates() -> warnings.catch_warnings[None]:
-    """Return a context in which AMD's serial number 0, which RFC 5280 rules out, is let pass without a warning."""
-    return warnings.catch_warnings(action="ignore", category=CryptographyDeprecationWarning)
+    """Return a context without the parser's warnings, such as of AMD's serial number 0, which RFC 5280 rules out."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def check(certificates: Sequence[x509.Certificate], roots: Roots, at: datetime, what: str) -> str:
@@ -100,7 +98,8 @@ def check_revocation(certificates: Sequence[x509.Certificate], lists: Sequence[b
         try:
             revoked = x509.load_der_x509_crl(content)
             known[revoked.issuer.public_bytes()] = revoked
-        except ValueError as error:
+            _ = revoked.extensions, revoked.next_update_utc, revoked.last_update_utc
+        except Exception as error:  # as above
             raise IntegrityError(f"{what}: not a list of revoked certificates in DER ({error})") from error
     for lower, upper in zip(certificates, [*certificates[1:], certificates[-1]], strict=True):
         found = known.get(lower.issuer.public_bytes())

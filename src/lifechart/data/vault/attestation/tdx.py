@@ -85,7 +85,7 @@ def verify(
     """
     trusted = chain.pinned("intel") if roots is None else roots
     found = parse(quote)
-    certificates = chain.load_pem(found.certificates, f"{_WHAT}'s certificates")
+    certificates = chain.load_pem(found.certificates, f"{_WHAT}'s certificates", one_spelling=True)
     root = chain.check(certificates, trusted, at, _WHAT)
     names = [chain.name(certificate) for certificate in certificates]
     if len(names) != 3 or names[0] != _PCK or names[1] not in _PCK_CAS:
