@@ -1,7 +1,8 @@
 """The contract of a source: a record format, read in units of bounded size into rows of one shape.
 
-`fhir` reads Bulk NDJSON and bundles: `documents` opens the files, `fhir_mapping` is the table of what is read,
-`fhir_types` applies it to one resource, `fhir_reader` to many, `fhir_chart` to a live chart. `tables` reads any CSV or
+`fhir` reads Bulk NDJSON and bundles: `documents` opens the files, `fhir_mapping` and `fhir_elements` are the tables of
+what is read, `fhir_types` applies them to one resource, `fhir_reader` to many, `fhir_lines` to NDJSON fast,
+`fhir_chart` to a live chart; `fhir_export` fetches the files from a server. `tables` reads any CSV or
 Parquet under a declarative mapping, `meds` a MEDS data set, `dicom` the headers of images. `order` says which of two
 events of one moment comes first, `results` how results in words are written.
 A source says what stands in a file; it never de-identifies, sorts or writes: `data.ingest` does that for all of them.
