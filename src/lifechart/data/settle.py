@@ -95,21 +95,16 @@ def settle(
     """
     rows, superseded = _newest(rows)
     rows, superseded = _one_death(rows, superseded)
-    rows = _supply(rows, linked).join(
-        subjects.select("subject_id", cut=pl.lit(end, pl.Datetime("us")) + pl.col("offset") - pl.col("curtailment")),
-        on="subject_id",
-        how="left",
-        maintain_order="left",
-    )
-    birth = pl.col("time").filter(pl.col("code") == BIRTH).first().over("subject_id")
-    stated = pl.col("time").filter(pl.col("code") == RECORD_END).max().over("subject_id")
-    flagged = rows.with_columns(birth=birth, cut=pl.coalesce(stated, "cut"))
+    rows = _supply(rows.drop("updated", "revision"), linked)
+    limits = _limits(rows, subjects, end)
+    flagged = rows.join(limits, on="subject_id", how="left", maintain_order="left")
     flagged = flagged.with_columns(outcome=_outcome(rows, anchor))
     kept = flagged.filter(pl.col("outcome").is_null())
     out = pl.concat([superseded, flagged.filter(pl.col("outcome").is_not_null()).select(superseded.columns)])
     dropped = Counter(dict(out.get_column("outcome").value_counts().iter_rows()))
     # Somebody of whom nothing dated is left was not observed.
-    dated = pl.col("time").is_not_null().any().over("subject_id")
+    seen = kept.filter(pl.col("time").is_not_null()).get_column("subject_id").unique()
+    dated = pl.col("subject_id").is_in(seen.to_list())
     unseen = kept.filter(~dated).with_columns(outcome=pl.lit(AFTER_END)).select(superseded.columns)
     converted = units.canonical(kept.filter(dated))
     kept = converted.events
@@ -118,15 +113,28 @@ def settle(
         .unique(_RESOURCE, keep="first", maintain_order=True)
         .join(kept.select(_RESOURCE), on=_RESOURCE, how="anti")
     )
-    capped = dates.cap_ages(kept.filter(pl.col("code") != RECORD_END))
+    observed = kept.filter(pl.col("code") != RECORD_END)
+    capped = dates.cap_ages(observed)
     events = _in_order(pl.concat([capped.select(list(EVENTS)), _record_ends(capped)]))
-    dropped["before the age cap"] += kept.filter(pl.col("code") != RECORD_END).height - capped.height
+    dropped["before the age cap"] += observed.height - capped.height
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in EVENTS if name != "name")
     single = events.filter(~same.fill_null(False))
     dropped["repeated"] += events.height - single.height
     if mode == "year":
         single = single.with_columns(time=dates.years(pl.col("time")))
     return Settled(single, left_out, +dropped, converted.counts, converted.conversions)
+
+
+def _limits(rows: pl.DataFrame, subjects: pl.DataFrame, end: datetime) -> pl.DataFrame:
+    """Return subject_id, birth and cut of each subject: between them lies what may be kept."""
+    times = rows.filter(pl.col("code").is_in([BIRTH, RECORD_END])).select("subject_id", "code", "time")
+    births = (
+        times.filter(pl.col("code") == BIRTH).group_by("subject_id", maintain_order=True).agg(birth=pl.first("time"))
+    )
+    stated = times.filter(pl.col("code") == RECORD_END).group_by("subject_id").agg(stated=pl.col("time").max())
+    found = subjects.join(births, on="subject_id", how="left").join(stated, on="subject_id", how="left")
+    cut = pl.lit(end, pl.Datetime("us")) + pl.col("offset") - pl.col("curtailment")
+    return found.select("subject_id", "birth", cut=pl.coalesce("stated", cut))
 
 
 def _newest(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -195,7 +203,7 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
         .when((pl.col("kind") == "note") & pl.col("text_value").is_null())
         .then(pl.lit(HELD_BACK))
         .when(pl.col("code").str.ends_with(LINKED))
-        .then(pl.lit("medication absent"))
+        .then(pl.lit("medication or device absent"))
         .when(undated)
         .then(pl.lit("no date"))
         .when(pl.col("time") > pl.col("cut"))
