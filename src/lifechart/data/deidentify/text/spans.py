@@ -81,8 +81,9 @@ def merge(text: str, found: Iterable[Span], keep: Sequence[tuple[int, int]] = ()
     """Return disjoint spans in order that cover everything found, but for the stretches of `keep`.
 
     A span holds whole words, and a number all that is written in one with it. Of findings that overlap the one with
-    the surest reason (_SUREST), then the leftmost, gives type and reason; findings of one type with nothing but a blank or one mark of punctuation
-    between them are one (a name's two halves), as are the parts of an address. Blanks at either end belong to no span.
+    the surest reason (_SUREST), then the leftmost, gives type and reason; findings of one type with nothing but a blank
+    or one mark of punctuation between them are one (a name's two halves), as are the parts of an address. Blanks at
+    either end belong to no span.
     """
     merged: list[Span] = []
     whole = (_whole(text, span) for span in found if span.start < span.end)
