@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ def installed(console: Console) -> dict[str, Peer]:
 
 def _presidio(console: Console) -> Peer:
     """Presidio with every recogniser of its own, and a spaCy model if one is installed (PyPI carries none)."""
+    for noisy in ("tldextract", "presidio-analyzer"):  # one wants the network, the other says what it did not load
+        logging.getLogger(noisy).setLevel(logging.CRITICAL + 1)
     analyzer = importlib.import_module("presidio_analyzer")
     engines = importlib.import_module("presidio_analyzer.nlp_engine")
     spacy: Any = importlib.import_module("spacy")

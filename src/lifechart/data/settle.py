@@ -17,7 +17,7 @@ import pyarrow.ipc as ipc
 
 from lifechart.core import durable
 from lifechart.core.timeline import BIRTH, RECORD_END, UNDATED
-from lifechart.data import tally, units
+from lifechart.data import deaths, tally, units
 from lifechart.data.deidentify import dates
 from lifechart.data.sources import AFTER_END, DUPLICATE, HELD_BACK, LINKED, OLDER_VERSION, order
 from lifechart.data.spill import Plan
@@ -94,6 +94,7 @@ def settle(
     patient. `end`: when observation ended, before any shift. `mode`: as in deidentify.dates.
     """
     rows, superseded = _newest(rows)
+    rows, superseded = _one_death(rows, superseded)
     rows = _supply(rows.drop("updated", "revision"), linked)
     limits = _limits(rows, subjects, end)
     flagged = rows.join(limits, on="subject_id", how="left", maintain_order="left")
@@ -160,6 +161,16 @@ def _newest(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
 
 
+def _one_death(rows: pl.DataFrame, superseded: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Take out the deaths that give way to another; as (rows, superseded), as `_newest` returns them."""
+    others = deaths.superseded(rows)
+    if others is None:
+        return rows, superseded
+    keys = (*_RESOURCE, "code")
+    more = others.with_columns(outcome=pl.lit(DUPLICATE)).select(superseded.columns)
+    return rows.join(others.select(keys), on=keys, how="anti", maintain_order="left"), pl.concat([superseded, more])
+
+
 def _supply(rows: pl.DataFrame, linked: pl.DataFrame) -> pl.DataFrame:
     """Give undated rows their encounter's last time, and rows without a code their medication's."""
     if rows.get_column("link").is_null().all():
@@ -189,7 +200,7 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
     return (
         pl.when(~present)
         .then(pl.lit("patient absent"))
-        .when(pl.col("kind") == "note")
+        .when((pl.col("kind") == "note") & pl.col("text_value").is_null())
         .then(pl.lit(HELD_BACK))
         .when(pl.col("code").str.ends_with(LINKED))
         .then(pl.lit("medication or device absent"))

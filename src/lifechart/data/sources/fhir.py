@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from lifechart.core.errors import InputError
-from lifechart.data.sources import Batch, Unit, documents
+from lifechart.data.sources import Batch, Unit, documents, fhir_identities
 from lifechart.data.sources.fhir_chart import Chart, chart, read_chart
 from lifechart.data.sources.fhir_reader import Reader
 
@@ -58,9 +58,13 @@ class Fhir:
                     raise InputError(file.name, "a manifest", "a Bulk Data manifest with a transactionTime") from error
         return max(found, default=None)
 
+    def identifiers(self, path: Path, option: str, patients: set[str]) -> dict[str, dict[str, list[str]]]:
+        """Return how the Patient resources identify those asked for (data.notes)."""
+        return fhir_identities.identifiers(self.files(path), patients)
+
     def read(self, unit: Unit) -> Iterator[Batch]:
         """Read a unit's files; batches of at most some hundred thousand rows."""
-        reader = Reader()
+        reader = Reader(texts=unit.texts)
         stretches = _stretches(reader, unit)
         more = True
         while more:
