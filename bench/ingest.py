@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,10 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bench import _other_sources
-
 _SHARED = Path(os.environ.get("LIFECHART_SHARED", Path(__file__).parents[2] / "shared"))
 _SYNTHEA = _SHARED / "data" / "synthea-r4.tar.gz"
-_QUICK_PATIENTS = 100
-_MADE_PATIENTS = 1000
+_QUICK_PATIENTS, _QUICK_LIVES = 100, 60
+_MADE_PATIENTS, _LIVES = 1000, 600
 _ROUNDS, _SCALING_ROUNDS = 3, 2
 _COPIES = 10
 _NAMED = re.compile(rb'("id":"|urn:uuid:|"reference":"[A-Za-z]+/)')
@@ -46,11 +45,14 @@ def main(quick: bool) -> dict[str, float]:
         _copy(lines, many)
         one, ten = _run("once", lines, 1), [_run("once", many, n) for _ in range(_SCALING_ROUNDS) for n in (1, 2)]
         clocks = {n: min(run["clock"] for run in ten[n - 1 :: 2]) for n in (1, 2)}
+        meds = _run("once", dataset, 1)
+        omop = _run("once", _omop(folder, _QUICK_LIVES if quick else _LIVES), 1)
     ratio = rates["ingest"] / rates["orjson"]
-    _print(rates)
+    _print(rates, [("FHIR", ten[0]), ("MEDS", meds), ("OMOP", omop)])
     return {
         "fhir_ratio_to_orjson": round(ratio, 4),
-        **_other_sources.measure(quick),
+        "omop_events_per_s": round(omop["events"] / omop["core"]),
+        "meds_events_per_s": round(meds["events"] / meds["core"]),
         "scaling_2_processes": round(clocks[1] / clocks[2], 3),
         "memory_growth_10x": round(ten[0]["peak"] / one["peak"], 3),
     }
@@ -66,7 +68,7 @@ def _run(part: str, folder: Path, number: int, *rest: Path) -> dict[str, float]:
     return found
 
 
-def _print(rates: dict[str, float]) -> None:
+def _print(rates: dict[str, float], runs: list[tuple[str, dict[str, float]]]) -> None:
     table = Table(title=f"{rates['resources']:,.0f} resources on one core")
     for column in ("", "resources/s of core time", "MB/s", "resources/s by the clock"):
         table.add_column(column, justify="right")
@@ -76,6 +78,22 @@ def _print(rates: dict[str, float]) -> None:
     by_core, by_clock = (rates[f"ingest{mark}"] / rates[f"orjson{mark}"] for mark in ("", "_clock"))
     table.add_row("ratio", f"{by_core:.3f}", "", f"{by_clock:.3f}")
     Console().print(table)
+    table = Table(title="one process")
+    for column in ("", "events/s of core time", "peak MB"):
+        table.add_column(column, justify="right")
+    for name, run in runs:
+        table.add_row(name, f"{run['events'] / run['core']:,.0f}", f"{run['peak']:,.0f}")
+    Console().print(table)
+
+
+def _omop(folder: Path, lives: int) -> Path:
+    """Return an OMOP export, in CSV, of a simulated hospital."""
+    from bench._omop_export import export
+    from lifechart.simulate import hospital
+
+    hospital.simulate(folder / "hospital", lives, 5, date(2026, 1, 1))
+    export(folder / "hospital", folder / "omop")
+    return folder / "omop"
 
 
 def _copy(lines: Path, many: Path) -> None:

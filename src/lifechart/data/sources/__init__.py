@@ -3,11 +3,11 @@
 `fhir` reads Bulk NDJSON and bundles: `documents` opens the files, `fhir_mapping` and `fhir_elements` are the tables of
 what is read, `fhir_types` applies them to one resource, `fhir_reader` to many, `fhir_lines` to NDJSON fast,
 `fhir_chart` to a live chart; `fhir_export` fetches the files from a server. `tables` reads any CSV or Parquet under a
-declarative mapping, `meds` a MEDS data set, `omop` an OMOP CDM, `vcf` variants and polygenic scores, `ccda` documents,
-`dicom` the headers of images, `notes` texts, `pathology` and `naaccr` tumours, `registry` deaths and outcomes, `linked`
-several of them as one; what they share is `frames`, which opens tables, `cells`, which reads what stands in them, and
-`flat`, which finds fields under whatever name. `order` says which of two events of one moment comes first, `results`
-how results in words are written.
+declarative mapping, `meds` a MEDS data set, `omop` an OMOP CDM, `vcf` variants and polygenic scores,
+`ccda` documents, `dicom` the headers of images, `notes` texts, `pathology` and `naaccr` tumours, `registry` deaths and
+outcomes, `linked` several of them as one; what they share is `frames`, which opens tables, `cells`, which reads what
+stands in them, and `flat`, which finds fields under whatever name. `order` says which of two events of one moment comes
+first, `results` how results in words are written.
 A source says what stands in a file; it never de-identifies, sorts or writes: `data.ingest` does that for all of them.
 """
 
