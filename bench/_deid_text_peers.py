@@ -1,4 +1,7 @@
-"""Other systems that find identifiers in English text, where they are installed: `pip install .[bench-text]`."""
+"""Other systems that find identifiers in English text, where they are installed: `pip install .[bench-text] scrubadub`.
+
+scrubadub is under Apache-2.0 but brings a library under the LGPL, so that no group of ours names it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def installed(console: Console) -> dict[str, Peer]:
     peers: dict[str, Peer] = {}
     for name, module, make in (("presidio", "presidio_analyzer", _presidio), ("scrubadub", "scrubadub", _scrubadub)):
         if importlib.util.find_spec(module) is None:
-            console.print(f"{name}: not installed, left out (pip install '.[bench-text]')")
+            console.print(f"{name}: not installed, left out (pip install '.[bench-text]' scrubadub)")
         else:
             peers[name] = make(console)
     return peers
