@@ -35,7 +35,8 @@ def ingest(
     out: Out,
     source: Annotated[str | None, typer.Option(help="The source; by default whichever detects its format.")] = None,
     mapping: Annotated[
-        Path | None, typer.Option(help="For tables a YAML of columns, for images a CSV of patients.")
+        Path | None,
+        typer.Option(help="A YAML of columns; for images a CSV of patients; or a source's own."),
     ] = None,
     dates: Annotated[str, typer.Option(help="shift (by a keyed offset a patient) or year (years only).")] = "shift",
     as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,

@@ -48,6 +48,8 @@ from lifechart.ledger.statement import Statement, Subject
 
 _BUCKET_BYTES = 256 << 20
 """Input that makes up one bucket; the rows of one bucket are in memory together."""
+_HASHED_AT_ONCE = 64 << 20
+"""Input that one task hashes, a larger file aside."""
 _LOCK = "lock"
 """Within the work folder: held by the run that works there."""
 _SMALL = 32 << 20
@@ -131,7 +133,8 @@ def ingest(
     workshop = open_engine(engine, workers=_processes(workers, size), progress=progress, address=address)
     with _held(workplace), workshop as run:
         plan = _plan(workplace, path, files, size, parameters, key, admission)
-        run("Hashing", _hash_files, [(files, plan.work / "inputs.json")])
+        run("Hashing", _hash_files, _hash_tasks(files, plan.work))
+        _list_inputs(files, plan.work)
         run("Reading", spill, ((reader, unit, number, plan) for number, unit in enumerate(units)))
         spilled = [Spill.load(plan.spill_file(number).with_suffix(".json")) for number in range(len(units))]
         end = as_of or _end(reader.record_end(path, option), spilled)
@@ -218,10 +221,28 @@ def _begin(work: Path, path: Path, files: list[Path], parameters: dict[str, Any]
     return started
 
 
+def _hash_tasks(files: list[Path], work: Path) -> list[tuple[list[Path], Path]]:
+    """Divide files, in order, into parts of some size; return each with where its hashes go."""
+    parts: list[list[Path]] = [[]]
+    size = 0
+    for file in files:
+        if size >= _HASHED_AT_ONCE:
+            parts.append([])
+            size = 0
+        parts[-1].append(file)
+        size += file.stat().st_size
+    return [(part, work / "inputs" / f"{number:06d}.json") for number, part in enumerate(parts)]
+
+
 def _hash_files(files: list[Path], out: Path) -> None:
     if not out.exists():
-        rows = [{"bytes": file.stat().st_size, "sha256": durable.file_digest(file)} for file in files]
-        durable.write_json(out, [{"file": number} | row for number, row in enumerate(rows, start=1)])
+        durable.write_json(out, [{"bytes": file.stat().st_size, "sha256": durable.file_digest(file)} for file in files])
+
+
+def _list_inputs(files: list[Path], work: Path) -> None:
+    """Bring the hashes of all files together, in their order."""
+    rows = [row for _, part in _hash_tasks(files, work) for row in orjson.loads(part.read_bytes())]
+    durable.write_json(work / "inputs.json", [{"file": number} | row for number, row in enumerate(rows, start=1)])
 
 
 def _end(stated: str | None, notes: list[Spill]) -> datetime:

@@ -38,12 +38,9 @@ SPILLED: dict[str, Any] = {
     "unit": pl.String,
     "text_value": pl.String,
     "link": pl.UInt64,
-    "comparator": pl.String,
-    "low": pl.Float32,
-    "high": pl.Float32,
-    "flag": pl.String,
 }
-"""Columns of a spilled row: as `sources.ROWS`, with keyed subject ids, shifted times, hashed resource ids and links."""
+"""Columns of a spilled row: as `sources.ROWS`, with keyed subject ids, shifted times, hashed resource ids and links;
+what stood beside a value is in text_value."""
 
 _SEED = 0x6C69_6665
 # Resource ids are only ever compared within one run, so a fast hash of 64 bits does; it is not written to a data set.

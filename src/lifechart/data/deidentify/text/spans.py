@@ -80,11 +80,19 @@ def tags(text: str) -> list[tuple[int, int]]:
 def merge(text: str, found: Iterable[Span], keep: Sequence[tuple[int, int]] = ()) -> list[Span]:
     """Return disjoint spans in order that cover everything found, but for the stretches of `keep`.
 
-    A span holds whole words, and a number all that is written in one with it. Of findings that overlap the one with the
-    surest reason (_SUREST), then the leftmost, gives type and reason; findings of one type with nothing but a blank or
-    one mark of punctuation between them are one (a name's two halves), as are the parts of an address. Blanks at
+    A span holds whole words, and a number all that is written in one with it. Of findings that overlap the one with
+    the surest reason (_SUREST), then the leftmost, gives type and reason; findings of one type with nothing but a blank
+    or one mark of punctuation between them are one (a name's two halves), as are the parts of an address. Blanks at
     either end belong to no span.
     """
+    merged = _merged(text, found, keep)
+    # A finding that took on the type of another may now hold more: a number takes in what goes on from it.
+    while (again := _merged(text, merged, keep)) != merged:
+        merged = again
+    return merged
+
+
+def _merged(text: str, found: Iterable[Span], keep: Sequence[tuple[int, int]]) -> list[Span]:
     merged: list[Span] = []
     whole = (_whole(text, span) for span in found if span.start < span.end)
     for span in sorted(_outside(whole, keep), key=lambda one: (one.start, -one.end)):
