@@ -83,9 +83,11 @@ def outputs(dossier: Dossier) -> list[Said]:
     """What it may say: outcomes and horizons that passed the gate."""
     released = dossier.manifest.released
     horizons = ", ".join(days(each) for each in sorted({horizon for _, horizon in released}))
+    num = len({outcome for outcome, _ in released})
+    what = f"each of {num} outcomes" if num > 1 else "one outcome"
     text = (
-        f"The probability of each of {len({outcome for outcome, _ in released})} outcomes within a stated time "
-        f"({horizons}), {len(released)} pairs of outcome and time in all: {names(dossier, (o for o, _ in released))}."
+        f"The probability of {what} within a stated time ({horizons}), {_pairs(len(released))} of outcome and time in "
+        f"all: {names(dossier, (outcome for outcome, _ in released))}."
     )
     return [Said(text, dossier.file("manifest", "report"))]
 
@@ -101,8 +103,8 @@ def left_out(dossier: Dossier) -> list[Said]:
     if not failed:
         return []
     text = (
-        f"{len(failed)} pairs of outcome and time were examined and are withheld, because they did not meet the "
-        f"criteria: {names(dossier, (outcome for outcome, _ in failed))}."
+        f"{_pairs(len(failed))} of outcome and time examined and withheld, because the criteria were not met: "
+        f" {names(dossier, (outcome for outcome, _ in failed))}."
     )
     return [Said(text, dossier.file("manifest"))]
 
@@ -114,7 +116,7 @@ def discrimination(dossier: Dossier) -> list[Said]:
         return []
     low, high = min(rows, key=lambda row: row.value), max(rows, key=lambda row: row.value)
     text = (
-        f"AUROC for new onset, over {len(rows)} released pairs: median {median(row.value for row in rows):.3f}, "
+        f"AUROC for new onset, over {_pairs(len(rows))} released: median {median(row.value for row in rows):.3f}, "
         f"lowest {_figure(dossier, low)}, highest {_figure(dossier, high)}. Intervals: 95%, bootstrap of patients."
     )
     found = [Said(text, dossier.file("report"))]
@@ -136,7 +138,7 @@ def calibration(dossier: Dossier) -> list[Said]:
         rows = [row.value for row in released_rows(dossier, name)]
         if rows:
             text = (
-                f"{words}: median {median(rows):.2f}, from {min(rows):.2f} to {max(rows):.2f} over {len(rows)} pairs."
+                f"{words}: median {median(rows):.2f}, from {min(rows):.2f} to {max(rows):.2f} over {_pairs(len(rows))}."
             )
             found.append(Said(text, dossier.file("report")))
     return found
@@ -146,7 +148,7 @@ def by_group(dossier: Dossier) -> list[Said]:
     """How well it does in each group of people, beside everyone."""
     return [
         Said(
-            f"{group.words} ({shown(group.num_people)} prompts, {group.num_pairs} pairs): mean AUROC "
+            f"{group.words} ({shown(group.num_people)} prompts, {_pairs(group.num_pairs)}): mean AUROC "
             f"{group.auroc:.3f}, everyone {group.everyone:.3f}.",
             dossier.file("report"),
         )
@@ -237,6 +239,10 @@ def weak_in_plain_words(dossier: Dossier) -> list[Said]:
         text = f"It was not good enough to say anything about: {names(dossier, withheld)}."
         found.append(Said(text, dossier.file("manifest")))
     return found
+
+
+def _pairs(number: int) -> str:
+    return f"{number:,} pair{'s' if number != 1 else ''}"
 
 
 def _figure(dossier: Dossier, row: Metric) -> str:
