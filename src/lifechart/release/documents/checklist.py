@@ -15,7 +15,7 @@ from lifechart.release.documents.facts import FACTS
 
 LISTS = Path(__file__).with_name("lists")
 STATED, IN_PART, OPEN = "stated", "in part", "open"
-_KEYS = {"section", "number", "topic", "facts", "who", "ask", "human"}
+_KEYS = {"section", "number", "topic", "facts", "who", "ask", "absent", "human"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,5 +117,6 @@ def _item(row: Mapping[str, Any], table: Mapping[str, Any], dossier: Dossier) ->
     said = tuple(each for fact in row.get("facts", ()) for each in FACTS[fact](dossier))
     left = None
     if not said or row.get("human"):
-        left = Open(row.get("who", table["who"]), row.get("ask", "Write this item; nothing in evidence says it."))
+        ask = row.get("ask", "Write this item; nothing in evidence says it.")
+        left = Open(row.get("who", table["who"]), ask, row.get("absent", "Not written yet."))
     return Item(row["section"], row["number"], row["topic"], said, left)

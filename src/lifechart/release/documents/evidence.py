@@ -51,6 +51,8 @@ class Open:
 
     who: str
     ask: str
+    absent: str = ""
+    """What readers of a page in plain language are told meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

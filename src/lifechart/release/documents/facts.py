@@ -83,15 +83,17 @@ def _architecture(dossier: Dossier) -> list[Said]:
 
 
 def _records(dossier: Dossier) -> list[Said]:
+    digests = dossier.manifest.data_digests
+    parts = {digest: [part for part in digests if digests[part] == digest] for digest in digests.values()}
     found = []
-    for part in ("train", "evaluate"):
-        digest = dossier.manifest.data_digests[part]
+    for digest, uses in parts.items():
         made = dossier.log.find(kind="ingest", digest=digest)
         if made:
             said: dict[str, Any] = made[-1].statement.predicate
             subjects = said.get("account", {}).get("subjects")
             people = f" of {shown(int(subjects))} people" if isinstance(subjects, int) else ""
-            text = f"Data set {digest[:16]}…{people}, de-identified from {said['inputs']['files']:,} files ({part})."
+            files = f"{said['inputs']['files']:,} files"
+            text = f"Data set {digest[:16]}…{people}, de-identified from {files}; used to {' and to '.join(uses)}."
             found.append(Said(text, (entry_source("ingest", made[-1]),)))
     return found
 
@@ -145,7 +147,7 @@ def _approvals(dossier: Dossier) -> list[Said]:
 def _history(dossier: Dossier) -> list[Said]:
     made = [change for change in dossier.state.changes if change.kind == "release"]
     sources = tuple(entry_source("release", entry) for entry in dossier.log.read([change.index for change in made]))
-    return [Said(f"{len(dossier.state.manifests)} versions have been released.", sources)]
+    return [Said(f"Versions released so far: {len(dossier.state.manifests)}.", sources)]
 
 
 FACTS: Mapping[str, Fact] = {

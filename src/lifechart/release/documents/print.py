@@ -71,7 +71,7 @@ def _item(item: Item, plain: bool) -> list[Flowable]:
         if not plain:
             parts.append(_paragraph("From: " + "; ".join(map(str, said.sources)), style["from"]))
     if item.open is not None:
-        wanted = "Not written yet." if plain else f"Open, for the {item.open.who}. {item.open.ask}"
+        wanted = item.open.absent if plain else f"Open, for the {item.open.who}. {item.open.ask}"
         parts.append(_paragraph(wanted, style["open"]))
     return parts
 

@@ -104,7 +104,7 @@ def left_out(dossier: Dossier) -> list[Said]:
         return []
     text = (
         f"{_pairs(len(failed))} of outcome and time examined and withheld, because the criteria were not met: "
-        f" {names(dossier, (outcome for outcome, _ in failed))}."
+        f"{names(dossier, (outcome for outcome, _ in failed))}."
     )
     return [Said(text, dossier.file("manifest"))]
 
@@ -212,10 +212,12 @@ def in_plain_words(dossier: Dossier) -> list[Said]:
     if not rows:
         return []
     low, high = (round(100 * pick(row.value for row in rows)) for pick in (min, max))
-    times = f"{low} times" if low == high else f"{low} to {high} times, depending on the condition,"
+    times = (
+        f"{low} times out of 100" if low == high else f"{low} to {high} times out of 100, depending on the condition"
+    )
     text = (
         "Take two people, one who went on to have a condition and one who did not. "
-        f"It gave the higher risk to the right one {times} out of 100. Guessing would be right 50 times out of 100."
+        f"It gave the higher risk to the right one {times}. Guessing would be right 50 times out of 100."
     )
     return [Said(text, dossier.file("report"))]
 
