@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench._institution import TRIAL
 from lifechart.core.errors import IntegrityError
 from lifechart.release.documents import consort
 from lifechart.release.documents.evidence import Held
@@ -89,6 +90,26 @@ def test_a_course_that_does_not_bear_out_the_conclusion_is_not_drawn(house: Hous
     moved = replace(second, allotted=second.allotted + 1, analysed=second.analysed + 1)
     with pytest.raises(IntegrityError, match="recomputed"):
         consort.reconcile(replace(flow, arms=(other, moved)), found)
+
+
+def test_clusters_are_counted_by_their_arm(house: House) -> None:
+    wards = [f"ward-{number:02}" for number in range(12)]
+    content = TRIAL.replace('unit = "individual"', 'unit = "cluster"').replace("looks = [0.5, 1.0]", "looks = [1.0]")
+    content += f"clusters = {wards}\ncluster_size = 6\nicc = 0.02\n"
+    registered = house.register("clusters.toml", content)
+    trial = Trial(registered, house.settings.protocols, house.log, house.people)
+    manifest = house.shelf.current("risk").manifest.digest
+    trial.open(manifest=manifest, actor="dr.li")
+    for place in range(72):
+        who = f"{place:064x}"
+        trial.enrol(who, manifest=manifest, actor="dr.li", cluster=wards[place % 11])
+        trial.record(who, float(place % 7), actor="dr.li")
+    trial.close("planned end", actor="dr.li")
+    trial.conclude(actor="dr.li")
+    told = sum(trial.arm(f"{place:064x}") for place in range(72))
+    trial.reveal(actor="dr.li")
+    flow = consort.flow_of(held(house), house.log)
+    assert [arm.allotted for arm in flow.arms] == [told, 72 - told]
 
 
 def test_another_secret_is_refused(house: House) -> None:

@@ -7,6 +7,7 @@ import pytest
 from bench._institution import PAIR, VALIDATION
 from lifechart.core.durable import digest_of
 from lifechart.core.errors import GateRefused, InputError, IntegrityError
+from lifechart.ledger.statement import Statement, Subject
 from lifechart.release import validation
 from lifechart.release.documents import checklist, facts
 from lifechart.release.documents.checklist import IN_PART, OPEN, STATED, fill, load
@@ -118,6 +119,14 @@ def test_small_counts_of_disagreement_are_not_told(house: House, accepted: int, 
     assert "not told" in said or "fewer than 11" in said
     public = make(house.dossier(), "public")
     assert all("in 100)" not in said.text for item in public.items for said in item.said)
+
+
+def test_a_decision_that_names_a_card_counts_for_its_answer(house: House) -> None:
+    house.used(accepted=30, dismissed=20)
+    said = {"capability": "risk", "outcome": PAIR[0], "action": "dismissed", "user": "dr.reyes", "reason": "known"}
+    card = Subject("answer", f"{10**6 + 1:064x}")
+    house.log.append(Statement("feedback", (card,), said))
+    assert "50 times and dismissed it 21 times" in facts.FACTS["disagreement"](house.dossier())[0].text
 
 
 def test_decisions_about_another_models_answers_do_not_count(house: House) -> None:

@@ -4,7 +4,7 @@ Read in this order:
 
 - `evidence`   what is known of a release, each thing by its digest; a sentence without a source cannot be made
 - `facts`      the sentences that evidence can make: what it is, how it was made, released, tried and used
-- `worth`      the same for the figures of its Report
+- `worth`, `studies`, `use`   the same for its Report, for registered protocols and the trial, and for answers in use
 - `checklist`  a standard's items (lists/*.toml) filled with facts, or marked open for a named office
 - `consort`    the flow of a trial's participants, counted from the ledger
 - `card`       the model card as XML (CHAI schema v0.2)
