@@ -19,13 +19,19 @@ def simulate(
     lives: Annotated[int, typer.Option(help="How many lives.")] = 2000,
     seed: Seed = 0,
     today: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day the record ends.")] = None,
+    underdiagnose: Annotated[
+        str | None, typer.Option(help="Plant a bias: ATTRIBUTE=VALUE:CONDITION,CONDITION:SHARE that is never recorded.")
+    ] = None,
 ) -> None:
     """Simulate a hospital whose truth is known, and export its records as FHIR."""
     from lifechart.ledger.log import open_log
     from lifechart.simulate import hospital
+    from lifechart.simulate.bias import Underdiagnosis
 
+    bias = Underdiagnosis.parse(underdiagnose) if underdiagnose else None
     with closing(open_log(load_settings())) as log:
-        made = hospital.simulate(out, lives, seed, (today or datetime.now().astimezone()).date(), log=log)
+        day = (today or datetime.now().astimezone()).date()
+        made = hospital.simulate(out, lives, seed, day, bias=bias, log=log)
     print_rows(made.table())
 
 
