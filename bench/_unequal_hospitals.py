@@ -25,7 +25,7 @@ from lifechart.simulate import hospital, tables
 from lifechart.simulate.bias import Underdiagnosis, recorded, unrecorded
 
 TODAY = date(2026, 1, 1)
-OUTCOMES = tuple(join(URIS["SNOMED"], code) for code in ("44054006", "38341003", "709044004", "53741008")) + (DEATH,)
+OUTCOMES = (*(join(URIS["SNOMED"], code) for code in ("44054006", "38341003", "709044004", "53741008")), DEATH)
 """Type 2 diabetes, hypertension, chronic kidney disease, coronary disease, death."""
 HORIZON = 365
 LATEST = ("LOINC//4548-4", "LOINC//8480-6", "LOINC//39156-5", "LOINC//98979-8", "LOINC//18262-6")
@@ -51,9 +51,7 @@ class Lives:
 def live(lives: int, seed: int) -> Lives:
     """Simulate a hospital, without writing it."""
     blocks = [frames for _, frames in hospital.blocks(lives, seed, TODAY)]
-    return Lives(
-        pl.concat([each["people"] for each in blocks]), pl.concat([each["events"] for each in blocks]), seed
-    )
+    return Lives(pl.concat([each["people"] for each in blocks]), pl.concat([each["events"] for each in blocks]), seed)
 
 
 def task() -> Task:
@@ -86,7 +84,9 @@ def _meds(people: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
         )  # fmt: skip
 
     race = pl.col("ancestry").replace_strict({key: f"RACE//{row['race']}" for key, row in ancestries.items()})
-    origin = pl.col("ancestry").replace_strict({key: f"ETHNICITY//{row['ethnicity']}" for key, row in ancestries.items()})
+    origin = pl.col("ancestry").replace_strict(
+        {key: f"ETHNICITY//{row['ethnicity']}" for key, row in ancestries.items()}
+    )
     parts = [
         coded.cast({"time": pl.Datetime("us")}), dated(pl.col("birth"), BIRTH, "demographic"),
         dated(pl.lit(datetime.combine(TODAY, datetime.min.time())), RECORD_END, "record"),
@@ -126,7 +126,7 @@ class Fair:
 
 
 def features(history: History, prompts: pl.DataFrame) -> NDArray[np.float64]:
-    """Return [P, features]: a spline of age, what is stated, and of each result the latest, its square and whether any."""
+    """Return [P, features]: a spline of age, what is stated; of each result the latest, its square, whether any."""
     owner = history.owner(prompts["subject_id"].to_numpy())
     asked = microseconds(prompts["prediction_time"])
     age = (asked - history.births[owner]) / (365.25 * DAY)
@@ -146,4 +146,5 @@ def features(history: History, prompts: pl.DataFrame) -> NDArray[np.float64]:
         spread = np.nanstd(history.values[rows])
         value = np.where(seen, (history.values[rows[np.maximum(last, 0)]] - typical) / spread, 0.0)
         columns += [value, np.maximum(value, 0) ** 2, np.minimum(value, 0) ** 2, seen.astype(float)]
-    return np.nan_to_num(np.stack(columns, 1))
+    table: NDArray[np.float64] = np.nan_to_num(np.stack(columns, 1))
+    return table

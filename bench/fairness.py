@@ -21,10 +21,13 @@ from bench._unequal_hospitals import OUTCOMES, Fair, Lives, live, task
 from lifechart.evaluate import fairness
 from lifechart.evaluate.fairness import Fairness
 from lifechart.evaluate.question import ask, score
+from lifechart.evaluate.recorded import Recording
 from lifechart.evaluate.subgroups import subgroups
 from lifechart.simulate.bias import Underdiagnosis
 
 CONDITIONS = ("type2_diabetes", "hypertension", "chronic_kidney_disease")
+NAMES = ("Type 2 diabetes", "Hypertension", "Chronic kidney disease")
+"""What evaluate/evidence/measured.csv calls them."""
 GROUPS = {
     ("ancestry", "african"): "race=2054-5",
     ("ancestry", "hispanic"): "ethnicity=2135-2",
@@ -35,7 +38,7 @@ GROUPS = {
 SHARE = 0.4
 LIVES, TRAINING, RESAMPLES = 1_500, 5_000, 200
 WITHIN = 0.2
-"""A group counts as touched by the bias if this share of it belongs to the planted group."""
+"""A group counts as touched by the bias if the planted group's share of it is this much above its share of all."""
 Outcome = tuple[str, bool, list[str], list[str]]
 """(planted group, found, false findings in the hospital as it is, false findings beyond the bias)."""
 
@@ -76,17 +79,17 @@ def _hospital(job: tuple[Fair, int]) -> Outcome:
     bias, group = Underdiagnosis(attribute, value, CONDITIONS, SHARE), GROUPS[attribute, value]
     fair, _ = _examined(lives, model, None, group)
     biased, touched = _examined(lives, model, bias, group)
-    planted = {condition for condition in biased.under_recorded if condition.group == group}
-    falsely = [f"{each.condition.condition} in {each.group}" for each in fair.under_recorded]
+    found = any(each.group == group for each in biased.under_recorded)
+    not_blamed = not any(each.outcome in OUTCOMES[: len(CONDITIONS)] for each in biased.worse)
     beyond = [
-        f"{each.condition.condition} in {each.group}"
-        for each in biased.under_recorded
-        if each.group not in touched or each.condition.condition not in NAMES
+        each for each in biased.under_recorded if each.group not in touched or each.condition.condition not in NAMES
     ]
-    return group, bool(planted), falsely + _blamed(fair), beyond + _blamed(biased)
+    falsely = [*map(_said, fair.under_recorded), *_blamed(fair)]
+    return group, found and not_blamed, falsely, [*map(_said, beyond), *_blamed(biased)]
 
 
-NAMES = ("Type 2 diabetes", "Hypertension", "Chronic kidney disease")
+def _said(found: Recording) -> str:
+    return f"{found.condition.condition} in {found.group}"
 
 
 def _blamed(found: Fairness) -> list[str]:
@@ -100,7 +103,6 @@ def _examined(lives: Lives, model: Fair, bias: Underdiagnosis | None, group: str
     found = fairness.examine(question, score(model, question), OUTCOMES, {})
     everyone = fairness.pairs(subgroups(events, question.history, question.prompts, {}))
     planted = everyone[group]
-    touched = {name for name, members in everyone.items() if planted[members].mean() > planted.mean() + WITHIN}
+    some = {name: planted[members].mean() for name, members in everyone.items() if members.any()}
+    touched = {name for name, share in some.items() if share > planted.mean() + WITHIN}
     return found, touched
-
-

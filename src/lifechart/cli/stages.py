@@ -115,11 +115,14 @@ def evaluate(
     truth: Annotated[Path | None, typer.Option(help="A simulated hospital's truth: scores its oracles too.")] = None,
     baselines: Annotated[bool, typer.Option(help="Train boosted trees on the same data and score them.")] = True,
     max_prompts: Annotated[int | None, typer.Option(help="Ask at most this often, chosen by lot.")] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="OUTCOME=RISK from which somebody acts; groups are compared there.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Find out what a model is worth, beside boosted trees and, where it is known, the truth."""
     from lifechart.data.deidentify import structured
-    from lifechart.evaluate import examine, summary
+    from lifechart.evaluate import examine, fairness, summary
     from lifechart.ledger.log import open_log
     from lifechart.model.forecaster import load_forecaster
 
@@ -134,6 +137,7 @@ def evaluate(
             truth=truth,
             key=structured.load_key(settings) if truth else None,
             max_prompts=max_prompts,
+            thresholds=fairness.parse_thresholds(threshold or []),
             seed=seed,
         )
     print_rows(summary.table(report))

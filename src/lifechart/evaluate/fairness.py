@@ -17,11 +17,12 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
+from lifechart.core.errors import InputError
 from lifechart.core.forecast import Interval
 from lifechart.evaluate import recorded
-from lifechart.evaluate.metrics import Estimate, Floats, Sample, ranking
+from lifechart.evaluate.gaps import holm, measure, worse
+from lifechart.evaluate.metrics import Estimate, Sample
 from lifechart.evaluate.question import MIN_PEOPLE, Question
 from lifechart.evaluate.recorded import Mask, Recording
 from lifechart.evaluate.subgroups import subgroups
@@ -31,7 +32,7 @@ ALPHA = 0.05
 AND = " & "
 METRICS = ("auroc", "observed_expected", "false_negative_rate", "net_benefit")
 MARGINS = {"auroc": 0.05, "observed_expected": float(np.log(1.25)), "false_negative_rate": 0.1, "net_benefit": 0.2}
-"""Differences that matter: AUROC; log observed/expected; share of events missed; net benefit by the group's own rate."""
+"""Differences that matter: AUROC; log observed/expected; share of events missed; net benefit by the group's rate."""
 SHORTFALL = 0.1
 """Difference that matters in the share recorded."""
 ALERTED = 0.1
@@ -140,7 +141,7 @@ def examine(
             if is_found and each.condition.names(outcome) and each.group in groups:
                 suspect |= groups[each.group]
         rows = question.rows(outcome, horizon, "new")
-        score = scores[outcome, horizon].astype(np.float64)
+        score = scores[outcome, horizon]
         given = (thresholds or {}).get(outcome)
         threshold = float(np.quantile(score[rows], 1 - ALERTED)) if given is None else given
         for judged, kept in ((True, rows & ~suspect), (False, rows & suspect)):
@@ -150,6 +151,20 @@ def examine(
     return Fairness(recordings, figures, len(recordings) + sum(each.verdict != UNJUDGED for each in figures))
 
 
+def parse_thresholds(texts: Iterable[str]) -> dict[str, float]:
+    """Read `OUTCOME=RISK`, such as `SNOMED//44054006=0.05`; raises InputError unless the risk lies between 0 and 1."""
+    found = {}
+    for text in texts:
+        outcome, _, risk = text.rpartition("=")
+        try:
+            found[outcome] = float(risk)
+        except ValueError:
+            found[outcome] = float("nan")
+        if not outcome or not 0 < found[outcome] < 1:
+            raise InputError("threshold", text, "OUTCOME=RISK, a risk between 0 and 1")
+    return found
+
+
 def pairs(groups: Mapping[str, Mask]) -> dict[str, Mask]:
     """Return the groups, and each two of different attributes that have anybody in common."""
     found = dict(groups)
@@ -157,21 +172,6 @@ def pairs(groups: Mapping[str, Mask]) -> dict[str, Mask]:
         if one.partition("=")[0] != other.partition("=")[0] and (both := ours & theirs).any():
             found[f"{one}{AND}{other}"] = both
     return found
-
-
-def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Return which hypotheses fall at family-wise level `alpha` (Holm, Scand J Stat 6, 1979).
-
-    >>> holm([0.01, 0.04, 0.03], 0.05)
-    [True, False, False]
-    """
-    order = sorted(range(len(p_values)), key=lambda number: p_values[number])
-    fallen = [False] * len(p_values)
-    for place, number in enumerate(order):
-        if p_values[number] > alpha / (len(order) - place):
-            break
-        fallen[number] = True
-    return fallen
 
 
 def _recordings(question: Question, names: Mapping[str, str]) -> list[tuple[Recording, bool]]:
@@ -185,7 +185,7 @@ def _recordings(question: Question, names: Mapping[str, str]) -> list[tuple[Reco
 
 
 def _figures(
-    question: Question, outcome: str, score: Floats, rows: Mask, kept: Mask, groups: Mapping[str, Mask],
+    question: Question, outcome: str, score: NDArray[np.float32], rows: Mask, kept: Mask, groups: Mapping[str, Mask],
     threshold: float, judged: bool,
 ) -> Iterable[Figure]:  # fmt: skip
     """Yield the figures of every group among `kept` with enough people; unjudged, beside everybody else's labels."""
@@ -195,73 +195,22 @@ def _figures(
         outside = question.sample(outcome, horizon, (kept if judged else rows) & ~members, score)
         if min(_fewest(inside), _fewest(outside)) < MIN_PEOPLE:
             continue
-        ours, theirs = _measured(inside, question.weights, threshold), _measured(outside, question.weights, threshold)
+        ours, theirs = measure(inside, question.weights, threshold), measure(outside, question.weights, threshold)
         degrees = min(inside.people_with_event, outside.people_with_event) - 1
-        rate = float(inside.labels.mean())
         for metric in METRICS:
-            if not (np.isfinite(ours[metric][0][0]) and np.isfinite(theirs[metric][0][0])):
+            mine, other = ours.get(metric), theirs.get(metric)
+            if mine is None or other is None:
                 continue
-            worse, p_value = _worse(metric, ours[metric][1], theirs[metric][1], rate, degrees)
-            mine = Estimate(float(ours[metric][0][0]), ours[metric][0][1:])
+            difference, p_value = worse(metric, mine, other, float(inside.labels.mean()), degrees)
+            value = Estimate(float(mine.values[0]), mine.values[1:])
             yield Figure(
-                outcome, name, metric, mine.value, mine.interval(), float(theirs[metric][0][0]), worse, p_value,
+                outcome, name, metric, value.value, value.interval(), float(other.values[0]), difference, p_value,
                 threshold, inside.people_with_event, NOTHING if judged else UNJUDGED,
             )  # fmt: skip
 
 
 def _fewest(sample: Sample) -> int:
     return min(sample.people_with_event, sample.people_without_event)
-
-
-def _measured(sample: Sample, weights: Floats, threshold: float) -> dict[str, tuple[Floats, Floats]]:
-    """Return, by metric, its value and its value less what the forecasts promise, each [1 + B]."""
-    score, labels = sample.scores, sample.labels.astype(np.float64)
-    alerted, odds = (score >= threshold).astype(np.float64), threshold / (1 - threshold)
-
-    def total(values: Floats) -> Floats:
-        summed: Floats = weights @ np.bincount(sample.patients, weights=values, minlength=weights.shape[1])
-        return summed
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        size, events, expected = total(np.ones_like(score)), total(labels), total(score)
-        ratio = events / expected
-        missed = total(labels * (1 - alerted)) / events
-        benefit = total(alerted * (labels - (1 - labels) * odds)) / size
-        area = ranking(sample, weights)[0]
-        return {
-            "auroc": (area, area - promised_auroc(score)),
-            "observed_expected": (ratio, np.log(ratio)),
-            "false_negative_rate": (missed, missed - total(score * (1 - alerted)) / expected),
-            "net_benefit": (benefit, benefit - total(alerted * (score - (1 - score) * odds)) / size),
-        }
-
-
-def promised_auroc(score: Floats) -> float:
-    """Return the AUROC to be expected if every forecast is right: the model-based concordance of probabilities [n]."""
-    levels, place = np.unique(score, return_inverse=True)
-    ill = np.bincount(place, weights=score, minlength=len(levels))
-    well = np.bincount(place, weights=1 - score, minlength=len(levels))
-    below = np.cumsum(well) - well
-    return float((ill * (below + 0.5 * well)).sum() / (ill.sum() * well.sum()))
-
-
-def _worse(metric: str, ours: Floats, theirs: Floats, rate: float, degrees: int) -> tuple[float, float]:
-    """Return how much worse the group fares than the others, and its p-value: paired resamples of the patients.
-
-    Observed/expected is tested on both sides. Student's t with the events' patients less one bears with few of them.
-    """
-    difference = (ours - theirs) * (-1.0 if metric in ("auroc", "net_benefit") else 1.0)
-    if metric == "net_benefit":
-        difference = difference / rate
-    resamples = difference[1:][np.isfinite(difference[1:])]
-    spread = float(resamples.std(ddof=1)) if len(resamples) > 1 else 0.0
-    value = float(difference[0])
-    if spread == 0.0 or len(resamples) < 0.9 * (len(difference) - 1):
-        return value, 1.0
-    tail = float(student.sf(abs(value) / spread, degrees))
-    if metric == "observed_expected":
-        return value, min(1.0, 2 * tail)
-    return value, tail if value > 0 else 1.0 - tail
 
 
 def _holm(figures: Sequence[Figure]) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""Is a disease that measurements show as often recorded in one group as in another? Asked of the record, not of a model.
+"""Is a disease that results show as often recorded in one group as in another? Asked of the record, not of a model.
 
 Some lasting diseases are defined by results. Where two results on different days cross the line that a guideline draws
 (evidence/measured.csv) and no diagnosis stands anywhere in the record, the diagnosis is missing. If it is missing more
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 from lifechart.core.suppression import SMALLEST
-from lifechart.core.timeline import BIRTH
+from lifechart.core.timeline import BIRTH, believable
 
 Mask = NDArray[np.bool_]
 ADULT_YEARS = 18
@@ -107,8 +107,10 @@ def shown(events: pl.DataFrame) -> Iterator[Shown]:
     men = events.filter(code == "GENDER//male")["subject_id"].unique()
     wanted = sorted({each for condition in measured() for each in condition.measured_by})
     adult = pl.col("time") >= pl.col("birth").dt.offset_by(f"{ADULT_YEARS}y")
+    if "text_value" in events.columns:
+        events = events.with_columns(believable())
     results = (
-        events.filter(code.is_in(wanted) & pl.col("numeric_value").is_not_null() & pl.col("time").is_not_null())
+        events.filter(code.is_in(wanted) & pl.col("numeric_value").is_finite() & pl.col("time").is_not_null())
         .select("subject_id", "time", "numeric_value", code=code)
         .join(births, on="subject_id")
         .filter(adult)

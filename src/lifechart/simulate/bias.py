@@ -17,7 +17,7 @@ ATTRIBUTES = ("ancestry", "sex", "language")
 
 @dataclass(frozen=True, slots=True)
 class Underdiagnosis:
-    """In `share` of a group's people with one of `conditions`, that condition is never recorded, nor treated by drug."""
+    """In `share` of a group's people with one of `conditions`, it is never recorded, nor treated by drug."""
 
     attribute: str
     value: str

@@ -116,7 +116,8 @@ def write_truth(
             num_deaths += int(frames["people"]["death"].is_not_null().sum())
             if report is not None:
                 report(min(first + BLOCK, lives), lives)
-    about: dict[str, object] = {"seed": seed, "today": today.isoformat(), "lives": lives, "block": BLOCK, "tables": tables.digest()}
+    about: dict[str, object] = {"seed": seed, "today": today.isoformat(), "lives": lives, "block": BLOCK}
+    about["tables"] = tables.digest()
     missed = truth / "unrecorded.parquet"
     missed.unlink(missing_ok=True)
     if bias is not None:
