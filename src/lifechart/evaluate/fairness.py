@@ -136,17 +136,18 @@ def examine(
     horizon = question.task.main_horizon_days
     figures: list[Figure] = []
     for outcome in outcomes:
-        suspect = np.zeros(len(question.owner), np.bool_)
-        for each, is_found in recordings:
-            if is_found and each.condition.names(outcome) and each.group in groups:
-                suspect |= groups[each.group]
+        wrong = {
+            each.group: groups[each.group]
+            for each, is_found in recordings
+            if is_found and each.condition.names(outcome) and each.group in groups
+        }
+        suspect = np.logical_or.reduce([np.zeros(len(question.owner), np.bool_), *wrong.values()])
         rows = question.rows(outcome, horizon, "new")
         score = scores[outcome, horizon]
         given = (thresholds or {}).get(outcome)
         threshold = float(np.quantile(score[rows], 1 - ALERTED)) if given is None else given
-        for judged, kept in ((True, rows & ~suspect), (False, rows & suspect)):
-            if kept.any():
-                figures += _figures(question, outcome, score, rows, kept, groups, threshold, judged)
+        figures += _figures(question, outcome, score, rows & ~suspect, groups, threshold, NOTHING)
+        figures += _figures(question, outcome, score, rows, wrong, threshold, UNJUDGED)
     figures = _holm(figures)
     return Fairness(recordings, figures, len(recordings) + sum(each.verdict != UNJUDGED for each in figures))
 
@@ -185,14 +186,14 @@ def _recordings(question: Question, names: Mapping[str, str]) -> list[tuple[Reco
 
 
 def _figures(
-    question: Question, outcome: str, score: NDArray[np.float32], rows: Mask, kept: Mask, groups: Mapping[str, Mask],
-    threshold: float, judged: bool,
+    question: Question, outcome: str, score: NDArray[np.float32], rows: Mask, groups: Mapping[str, Mask],
+    threshold: float, verdict: str,
 ) -> Iterable[Figure]:  # fmt: skip
-    """Yield the figures of every group among `kept` with enough people; unjudged, beside everybody else's labels."""
+    """Yield the figures of every group with enough people among the moments `rows`, beside everybody else there."""
     horizon = question.task.main_horizon_days
     for name, members in groups.items():
-        inside = question.sample(outcome, horizon, kept & members, score)
-        outside = question.sample(outcome, horizon, (kept if judged else rows) & ~members, score)
+        inside = question.sample(outcome, horizon, rows & members, score)
+        outside = question.sample(outcome, horizon, rows & ~members, score)
         if min(_fewest(inside), _fewest(outside)) < MIN_PEOPLE:
             continue
         ours, theirs = measure(inside, question.weights, threshold), measure(outside, question.weights, threshold)
@@ -205,7 +206,7 @@ def _figures(
             value = Estimate(float(mine.values[0]), mine.values[1:])
             yield Figure(
                 outcome, name, metric, value.value, value.interval(), float(other.values[0]), difference, p_value,
-                threshold, inside.people_with_event, NOTHING if judged else UNJUDGED,
+                threshold, inside.people_with_event, verdict,
             )  # fmt: skip
 
 

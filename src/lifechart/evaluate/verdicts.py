@@ -67,7 +67,7 @@ def in_words(group: str) -> str:
 def _of_record(found: Recording) -> dict[str, str]:
     missing = found.shown - found.recorded
     others_missing = found.others_shown - found.others_recorded
-    ours, theirs = ("withheld", "withheld")
+    ours = theirs = "a share withheld for its small numbers"
     if not small(missing) and not small(found.recorded):
         ours = percent(found.recorded / found.shown)
     if not small(others_missing) and not small(found.others_recorded):
