@@ -45,7 +45,7 @@ Outcome = tuple[str, bool, list[str], list[str]]
 
 def main(quick: bool) -> dict[str, float]:
     """Examine the hospitals, print the table and return both rates."""
-    number = 6 if quick else 100
+    number = len(GROUPS) if quick else 100
     model = Fair.fit(live(TRAINING // 2 if quick else TRAINING, 10_000).records(), seed=0)
     jobs = [(model, seed) for seed in range(number)]
     rows = list(track(_run(jobs), total=number, description="hospitals", console=Console(stderr=True)))
