@@ -46,6 +46,18 @@ def test_two_days_across_the_line(results: list[tuple[int, float]], counts: bool
     assert (diabetes(record(1, results)).people.height == 1) == counts
 
 
+def test_results_of_acute_care_define_nothing() -> None:
+    stay = pl.DataFrame(
+        [(1, datetime(2020, 3, 30), "ENCOUNTER//inpatient", None)],
+        schema=record(1, []).schema,
+        orient="row",
+    )
+    visit = stay.with_columns(time=pl.lit(datetime(2020, 3, 31)), code=pl.lit("ENCOUNTER//ambulatory"))
+    results = record(1, [(0, 7.0), (90, 7.0)])
+    assert diabetes(results, stay).people.is_empty()
+    assert diabetes(results, stay, visit.with_columns(time=pl.col("time").cast(pl.Datetime("us")))).people.height == 1
+
+
 def test_a_child_does_not_count() -> None:
     assert diabetes(record(1, [(0, 7.0), (90, 7.0)], born=2010)).people.is_empty()
 

@@ -1,7 +1,7 @@
 """Is a disease that results show as often recorded in one group as in another? Asked of the record, not of a model.
 
 Some lasting diseases are defined by results. Where two results on different days cross the line that a guideline draws
-(evidence/measured.csv) and no diagnosis stands anywhere in the record, the diagnosis is missing. If it is missing more
+(evidence/measured.csv), neither taken in acute care, and no diagnosis stands anywhere in the record, the diagnosis is missing. If it is missing more
 often in a group than among everybody else with as many such results, labels are biased there, and whatever a model
 scores on those labels says little of the model (label bias: Obermeyer et al., Science 366, 2019).
 """
@@ -24,6 +24,8 @@ from lifechart.core.timeline import BIRTH, believable
 
 Mask = NDArray[np.bool_]
 ADULT_YEARS = 18
+ACUTE, ACUTE_DAYS = ("ENCOUNTER//emergency", "ENCOUNTER//inpatient"), 14
+"""Results of these encounters, as long as no other follows and for so many days, define no lasting disease."""
 DAYS_NEEDED = 2
 """A line counts as crossed where results on this many different days cross it."""
 _STRATA = (2, 3, 5, 9)
@@ -114,6 +116,7 @@ def shown(events: pl.DataFrame) -> Iterator[Shown]:
         .select("subject_id", "time", "numeric_value", code=code)
         .join(births, on="subject_id")
         .filter(adult)
+        .pipe(_planned, events)
     )
     known = events.select("subject_id", code=code)
     for condition in measured():
@@ -144,6 +147,19 @@ def shown(events: pl.DataFrame) -> Iterator[Shown]:
             people["subject_id"].is_in(stated.implode()).to_numpy(),
             stratum,
         )
+
+
+def _planned(results: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Return the results without those of acute care: pressure or sugar is high in the ill, whoever they are."""
+    code = pl.col("code").cast(pl.String)
+    visits = events.filter(code.str.starts_with("ENCOUNTER//") & pl.col("time").is_not_null())
+    is_acute = code.str.starts_with(ACUTE[0]) | code.str.starts_with(ACUTE[1])
+    begun = visits.select("subject_id", begun="time", is_acute=is_acute).sort("begun", "is_acute")
+    dated = results.sort("time").join_asof(
+        begun, left_on="time", right_on="begun", by="subject_id", check_sortedness=False
+    )
+    within = pl.col("time") - pl.col("begun") <= pl.duration(days=ACUTE_DAYS)
+    return dated.filter(~(pl.col("is_acute") & within).fill_null(False)).drop("begun", "is_acute")
 
 
 def _matching(known: pl.DataFrame, condition: Measured) -> list[str]:

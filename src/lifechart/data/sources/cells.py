@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import polars as pl
 
+_USUAL = (
+    ("%Y-%m-%d", pl.Date),
+    ("%Y-%m-%d %H:%M:%S", pl.Datetime("us")),
+    ("%Y-%m-%dT%H:%M:%S", pl.Datetime("us")),
+)
+
+_YEARS = (1600, 2400)
+"""Wide enough for data sets whose dates were moved by centuries."""
+
 
 def text(name: str, frame: pl.DataFrame) -> pl.Expr:
     """Return a column as text without blanks at its ends, null where empty; numbers that are whole lose their `.0`."""
@@ -48,7 +57,21 @@ def moment(name: str, frame: pl.DataFrame) -> pl.Expr:
     else:
         found = written(text(name, frame))
     day_alone = found == found.dt.truncate("1d")
-    return pl.when(day_alone).then(found + pl.duration(seconds=86_399)).otherwise(found)
+    return of_a_life(pl.when(day_alone).then(found + pl.duration(seconds=86_399)).otherwise(found))
+
+
+def of_a_life(time: pl.Expr) -> pl.Expr:
+    """Return times, null where they are of no patient's life (_YEARS): what is farther off cannot even be moved."""
+    return pl.when(time.dt.year().is_between(*_YEARS)).then(time)
+
+
+def parsed(words: pl.Series) -> pl.Series:
+    """Return the times that texts stand for, as `written` does; quickly where all are written in the usual way."""
+    for form, dtype in _USUAL:
+        tried = words.str.strptime(dtype, form, strict=False)
+        if tried.null_count() == words.null_count():
+            return tried.cast(pl.Datetime("us"))
+    return words.to_frame("words").select(written(pl.col("words"))).to_series().alias(words.name)
 
 
 def written(words: pl.Expr) -> pl.Expr:
