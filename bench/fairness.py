@@ -35,7 +35,7 @@ GROUPS = {
     ("language", "es"): "language=es",
 }
 """Who is under-diagnosed, and what the record calls them."""
-SHARE = 0.4
+SHARE = 0.5
 LIVES, TRAINING, RESAMPLES = 1_500, 5_000, 200
 WITHIN = 0.2
 """A group counts as touched by the bias if the planted group's share of it is this much above its share of all."""

@@ -1,9 +1,10 @@
 """Is a disease that results show as often recorded in one group as in another? Asked of the record, not of a model.
 
-Some lasting diseases are defined by results. Where two results on different days cross the line that a guideline draws
-(evidence/measured.csv), neither taken in acute care, and no diagnosis stands anywhere in the record, the diagnosis is missing. If it is missing more
-often in a group than among everybody else with as many such results, labels are biased there, and whatever a model
-scores on those labels says little of the model (label bias: Obermeyer et al., Science 366, 2019).
+Some lasting diseases are defined by results. Where results on two or more days, none taken in acute care, cross
+the line that a guideline draws (evidence/measured.csv) and no diagnosis stands anywhere in the record, the diagnosis is
+missing. If it is missing more often in a group than among everybody else with as many such results, labels are biased
+there, and whatever a model scores on those labels says little of the model (label bias: Obermeyer et al., Science 366,
+2019).
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ Mask = NDArray[np.bool_]
 ADULT_YEARS = 18
 ACUTE, ACUTE_DAYS = ("ENCOUNTER//emergency", "ENCOUNTER//inpatient"), 14
 """Results of these encounters, as long as no other follows and for so many days, define no lasting disease."""
-DAYS_NEEDED = 2
-"""A line counts as crossed where results on this many different days cross it."""
 _STRATA = (2, 3, 5, 9)
 """Least number of crossing days of each stratum: whoever is tested more is found more."""
 
@@ -43,6 +42,8 @@ class Measured:
     high: bool
     threshold: dict[str, float]
     """By sex."""
+    days: int
+    """On so many different days results have to cross the line."""
     source: str
 
     def names(self, code: str) -> bool:
@@ -92,6 +93,7 @@ def measured() -> tuple[Measured, ...]:
             tuple(row["measured_by"].split(";")),
             row["direction"] == "high",
             {sex: float(row[f"threshold_{sex}"]) for sex in ("female", "male")},
+            int(row["days"]),
             row["source"],
         )
         for row in csv.DictReader(text.splitlines())
@@ -135,8 +137,8 @@ def shown(events: pl.DataFrame) -> Iterator[Shown]:
             .group_by("subject_id", day=pl.col("time").dt.truncate("1d"))
             .agg(pl.col("time").max())
             .group_by("subject_id")
-            .agg(days=pl.len(), prediction_time=pl.col("time").sort().get(DAYS_NEEDED - 1, null_on_oob=True))
-            .filter(pl.col("days") >= DAYS_NEEDED)
+            .agg(days=pl.len(), prediction_time=pl.col("time").sort().get(condition.days - 1, null_on_oob=True))
+            .filter(pl.col("days") >= condition.days)
             .sort("subject_id")
         )
         stated = known.filter(pl.col("code").is_in(_matching(known, condition)))["subject_id"].unique()
