@@ -25,6 +25,7 @@ FAMILIES = (
     "releases",
     "governance",
     "trials",
+    "documents",
     "serving",
     "ledgers",
     "tracing",
