@@ -5,10 +5,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import orjson
 import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.core.report import Report
 from lifechart.core.settings import Settings
@@ -57,6 +59,20 @@ def test_report_holds_every_forecaster_horizon_and_onset(examined: tuple[Path, R
     (share,) = report.select(name="reachable_share", outcome=ALL_OUTCOMES, forecaster="last-value")
     assert share.value == pytest.approx(1.0)
     assert list(report.select(name="auroc_gain", outcome=ALL_OUTCOMES, forecaster="last-value"))
+
+
+def test_groups_stand_on_the_page_in_a_file_and_in_the_ledger(examined: tuple[Path, Report, Log]) -> None:
+    out, _, log = examined
+    content = orjson.loads((out / "fairness.json").read_bytes())
+    groups = {row["group"] for row in content["model"]}
+    assert "race=black" in groups
+    assert any(" & race=black" in group for group in groups)
+    assert {row["metric"] for row in content["model"]} >= {"auroc", "observed_expected"}
+    page = (out / "report.html").read_text()
+    assert "If it looks worse for some" in page
+    assert f"{content['tests']:,} comparisons" in page
+    (entry,) = log.find(kind="evaluate")
+    assert entry.statement.predicate["fairness"] == durable.digest_of(content)
 
 
 def test_the_same_forecaster_under_two_names_scores_alike(examined: tuple[Path, Report, Log]) -> None:

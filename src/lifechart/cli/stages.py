@@ -19,13 +19,19 @@ def simulate(
     lives: Annotated[int, typer.Option(help="How many lives.")] = 2000,
     seed: Seed = 0,
     today: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day the record ends.")] = None,
+    underdiagnose: Annotated[
+        str | None, typer.Option(help="Plant a bias: ATTRIBUTE=VALUE:CONDITION,CONDITION:SHARE that is never recorded.")
+    ] = None,
 ) -> None:
     """Simulate a hospital whose truth is known, and export its records as FHIR."""
     from lifechart.ledger.log import open_log
     from lifechart.simulate import hospital
+    from lifechart.simulate.bias import Underdiagnosis
 
+    bias = Underdiagnosis.parse(underdiagnose) if underdiagnose else None
     with closing(open_log(load_settings())) as log:
-        made = hospital.simulate(out, lives, seed, (today or datetime.now().astimezone()).date(), log=log)
+        day = (today or datetime.now().astimezone()).date()
+        made = hospital.simulate(out, lives, seed, day, bias=bias, log=log)
     print_rows(made.table())
 
 
@@ -112,11 +118,14 @@ def evaluate(
     truth: Annotated[Path | None, typer.Option(help="A simulated hospital's truth: scores its oracles too.")] = None,
     baselines: Annotated[bool, typer.Option(help="Train boosted trees on the same data and score them.")] = True,
     max_prompts: Annotated[int | None, typer.Option(help="Ask at most this often, chosen by lot.")] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="OUTCOME=RISK from which somebody acts; groups are compared there.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Find out what a model is worth, beside boosted trees and, where it is known, the truth."""
     from lifechart.data.deidentify import structured
-    from lifechart.evaluate import examine, summary
+    from lifechart.evaluate import examine, fairness, summary
     from lifechart.ledger.log import open_log
     from lifechart.model.forecaster import load_forecaster
 
@@ -131,6 +140,7 @@ def evaluate(
             truth=truth,
             key=structured.load_key(settings) if truth else None,
             max_prompts=max_prompts,
+            thresholds=fairness.parse_thresholds(threshold or []),
             seed=seed,
         )
     print_rows(summary.table(report))

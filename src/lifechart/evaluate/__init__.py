@@ -3,6 +3,7 @@
 Read in this order: `tasks` (whom is asked, when, about what, and what came true; the protocols themselves are YAML in
 protocols/), `history` (the row arithmetic below it), `metrics` and `calibration` (pure mathematics), `baselines` and
 `features` (boosted trees), `oracle` (the best reachable, on simulated data), `question`, `findings`, `headline` and
-`subgroups` (from forecasts to the rows of a Report), `page` and `figures` (what an ethics board reads), `examine` (one
-evaluation from start to ledger). Whatever keeps core's Forecaster protocol can be examined.
+`subgroups` (from forecasts to the rows of a Report), `recorded`, `gaps` and `fairness` (is the record, or the model,
+worse for some), `page`, `verdicts` and `figures` (what an ethics board reads), `examine` (one evaluation from start to
+ledger). Whatever keeps core's Forecaster protocol can be examined.
 """

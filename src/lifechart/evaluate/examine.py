@@ -18,9 +18,10 @@ from lifechart.core.errors import InputError
 from lifechart.core.forecast import Forecaster
 from lifechart.core.report import Report
 from lifechart.data import shards
-from lifechart.evaluate import findings, headline, page
+from lifechart.evaluate import fairness, findings, headline, page
 from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.baselines import BoostedTrees
+from lifechart.evaluate.fairness import Fairness
 from lifechart.evaluate.findings import Reportable
 from lifechart.evaluate.oracle import load_oracles
 from lifechart.evaluate.question import MIN_PEOPLE, Question, Scorer, ask, check_no_look_ahead, score
@@ -28,7 +29,7 @@ from lifechart.evaluate.tasks import Task, default_task
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
 
-METHOD = "2"
+METHOD = "3"
 """Raised whenever the same protocol file would give other numbers."""
 
 Advance = Callable[[float, str], None]
@@ -51,17 +52,19 @@ def examine(
     min_events: int = headline.MIN_EVENTS,
     seed: int = 0,
     registered: str = "",
+    thresholds: Mapping[str, float] | None = None,
     progress: bool | None = None,
 ) -> Report:
-    """Examine `forecaster` on the data set's held-out patients; write `out`/report.json and report.html; return it.
+    """Examine `forecaster` on the data set's held-out patients; write `out`/report.json, fairness.json and report.html.
 
     `baselines`: train boosted trees on the same data and score them at the main horizon. `truth` and `key`: a simulated
     hospital's truth/ folder and the de-identification key; its record oracle is then scored too. `opponents`: others to
     score beside it, such as a peer's model. `horizons`: days, default those of the task that the forecaster offers.
     `max_prompts`: keep that many by lot. `bootstrap`: resamples of the patients behind each interval. `min_events`:
     occurrences with which an outcome enters the overall figures. `registered`: digest of the registered protocol that
-    is carried out by this, if one is (release.protocol). `progress`: None shows a bar on a terminal. Raises
-    InputError where the forecaster breaks its contract, looks ahead, or nothing can be asked.
+    is carried out by this, if one is (release.protocol). `thresholds`: by outcome, the risk from which somebody acts,
+    at which groups are compared (see `fairness`). `progress`: None shows a bar on a terminal. Returns the Report.
+    Raises InputError where the forecaster breaks its contract, looks ahead, or nothing can be asked.
     """
     started = time.monotonic()
     task = task or default_task()
@@ -86,7 +89,7 @@ def examine(
             scorers += _trees(dataset, question, reportable, seed, advance)
         if truth is not None and key is not None:
             scorers += load_oracles(truth, key, (task.main_horizon_days,))
-        metrics, curves, worth = _find(question, scorers, reportable, names, min_events, advance)
+        metrics, curves, worth, fair = _find(question, scorers, reportable, names, min_events, thresholds, advance)
     report = Report(
         model_digest=forecaster.digest,
         data_digest=shards.dataset_digest(dataset),
@@ -106,8 +109,9 @@ def examine(
         "seconds": round(time.monotonic() - started, 1),
     }
     report.save(out / "report.json")
-    page.write(page.Examination(report, task, forecaster.name, curves, worth, facts), out / "report.html")
-    log.append(_statement(report, forecaster, facts, registered))
+    durable.write_json(out / "fairness.json", fair.content())
+    page.write(page.Examination(report, task, forecaster.name, curves, worth, fair, facts), out / "report.html")
+    log.append(_statement(report, forecaster, facts, fair, registered))
     return report
 
 
@@ -143,9 +147,10 @@ def _find(
     reportable: Reportable,
     names: Mapping[str, str],
     min_events: int,
+    thresholds: Mapping[str, float] | None,
     advance: Advance,
-) -> tuple[list[Any], findings.Curves, list[findings.Worth]]:
-    """Return the Report's metrics, the reliability curves, and what acting on the commonest outcomes is worth."""
+) -> tuple[list[Any], findings.Curves, list[findings.Worth], Fairness]:
+    """Return the Report's metrics, the reliability curves, and of the commonest outcomes their worth and fairness."""
     scores = {}
     for number, scorer in enumerate(scorers):
         advance(0.55 + 0.35 * number / len(scorers), scorer.name)
@@ -158,10 +163,14 @@ def _find(
     drawn = {name: table for name, table in scores.items() if name in (model, TREES)}
     worth = findings.worth(question, drawn, reportable, model, page.MAX_SQUARES)
     metrics += [row for found in worth for row in findings.worth_metrics(question, found, scores, model)]
-    return metrics, findings.curves(question, scores, reportable), worth
+    advance(0.95, "groups")
+    fair = fairness.examine(question, scores[model], [each.outcome for each in worth], names, thresholds)
+    return metrics, findings.curves(question, scores, reportable), worth, fair
 
 
-def _statement(report: Report, forecaster: Forecaster, facts: dict[str, Any], registered: str) -> Statement:
+def _statement(
+    report: Report, forecaster: Forecaster, facts: dict[str, Any], fair: Fairness, registered: str
+) -> Statement:
     predicate = {
         "model": report.model_digest,
         "data": report.data_digest,
@@ -169,6 +178,9 @@ def _statement(report: Report, forecaster: Forecaster, facts: dict[str, Any], re
         "forecaster": forecaster.name,
         "people": facts["people"],
         "prompts": facts["prompts"],
+        "fairness": durable.digest_of(fair.content()),
+        "under_recorded": sorted({f"{each.condition.condition}: {each.group}" for each in fair.under_recorded}),
+        "worse_for": sorted({f"{each.outcome}: {each.group}" for each in fair.worse}),
         "registered": registered or None,
     }
     return Statement("evaluate", (Subject("report", report.digest),), predicate)

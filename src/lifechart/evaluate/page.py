@@ -13,8 +13,9 @@ import numpy as np
 from lifechart.core import durable
 from lifechart.core.forecast import Interval
 from lifechart.core.report import EVERYONE, Metric, Report
-from lifechart.evaluate import figures
+from lifechart.evaluate import figures, verdicts
 from lifechart.evaluate.baselines import NAME as TREES
+from lifechart.evaluate.fairness import Fairness
 from lifechart.evaluate.findings import Curves, Worth
 from lifechart.evaluate.headline import ALL_OUTCOMES, LATENT, MIN_REACHABLE, RECORD, SURELY_REACHABLE
 from lifechart.evaluate.metrics import METRICS
@@ -47,6 +48,8 @@ class Examination:
     curves: Curves
     worth: Sequence[Worth]
     """Net benefit and smooth calibration of the commonest outcomes."""
+    fairness: Fairness
+    """Every group beside everybody else, and what was found."""
     facts: Mapping[str, Any]
     """Counts of people and prompts, resamples, the rule of the overall figures, seed, outcomes withheld."""
 
@@ -86,6 +89,7 @@ def render(examination: Examination) -> str:
         squares=_squares(examination, main),
         worth=_worth(examination),
         groups=_groups(report, examination.model),
+        fairness=verdicts.section(examination.fairness, report.outcome_names),
         tables=_tables(index, forecasters, report.outcome_names),
         columns=COLUMNS,
         rules={

@@ -1,4 +1,4 @@
-"""People like this one: the groups of sex, age and recorded ancestry that metrics are repeated in."""
+"""People like this one: the groups of age, sex, ancestry, language, payer and site that metrics are repeated in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from lifechart.evaluate.history import DAY, History, microseconds
 
 AGE_BANDS = ((0, 17), (18, 39), (40, 64), (65, 79), (80, None))
 """Years of age at the prompt, both ends included."""
-ATTRIBUTES = {"GENDER": "sex", "RACE": "race", "ETHNICITY": "ethnicity"}
+ATTRIBUTES = {
+    "GENDER": "sex",
+    "RACE": "race",
+    "ETHNICITY": "ethnicity",
+    "LANGUAGE": "language",
+    "PAYER": "payer",
+    "INSURANCE": "payer",
+    "SITE": "site",
+}
 """Systems of undated codes, and the attribute that each one states."""
 
 

@@ -30,4 +30,5 @@ conditions, symptoms, procedures or allergies.
 
 - `latent.parquet`: life, then one Float32 column a latent. `occult.parquet`: life, key of the hidden disease, start and
   end (Datetime; end is its diagnosis, or null). `truth.json`: seed, today, number of lives, digest of the tables.
+- `unrecorded.parquet`, where a bias is planted (`bias`): life, key of the condition that never reaches the record.
 """

@@ -21,6 +21,7 @@ from rich.progress import Progress
 from lifechart.core.durable import replacing, write_json
 from lifechart.core.errors import InputError
 from lifechart.simulate import directory
+from lifechart.simulate.bias import recorded
 from lifechart.simulate.fragments import Scope, encounter_ids, event_ids
 from lifechart.simulate.identities import identities, table
 from lifechart.simulate.notes import notes
@@ -99,11 +100,13 @@ def _about(truth: Path) -> dict[str, Any]:
 
 def _chunks(truth: Path, people: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     events = pl.scan_parquet(truth / "events.parquet")
+    missed = pl.read_parquet(truth / "unrecorded.parquet") if (truth / "unrecorded.parquet").exists() else None
     for start in range(0, people.height, _LIVES):
         some = people.slice(start, _LIVES)
         lives = some.get_column("life")
         wanted = pl.col("life").is_between(lives.min(), lives.max())
-        yield some, events.filter(wanted).collect().sort("life", "time", maintain_order=True)
+        happened = events.filter(wanted).collect().sort("life", "time", maintain_order=True)
+        yield some, happened if missed is None else recorded(happened, missed)
 
 
 class _Files:

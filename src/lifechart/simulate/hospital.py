@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, time
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from lifechart.ledger import lineage
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement
 from lifechart.simulate import population, tables
+from lifechart.simulate.bias import Underdiagnosis, unrecorded
 from lifechart.simulate.events import KIND, NOTHING
 from lifechart.simulate.export import export
 from lifechart.simulate.lives import Lives, live
@@ -60,10 +61,12 @@ class Summary:
 
 
 def simulate(
-    out: Path, lives: int, seed: int, today: date, *, log: Log | None = None, progress: bool | None = None
-) -> Summary:
+    out: Path, lives: int, seed: int, today: date, *, bias: Underdiagnosis | None = None, log: Log | None = None,
+    progress: bool | None = None,
+) -> Summary:  # fmt: skip
     """Simulate a hospital: `out/truth`, then the export of it (`out/fhir`, `out/gold`).
 
+    `bias`: a group whose diseases are recorded less often; `out/truth/unrecorded.parquet` says which of whom.
     `log`: the ledger that is to state the export as an extract. `progress`: show bars; by default when standard error
     is a terminal. The same arguments give the same bytes.
     """
@@ -71,7 +74,7 @@ def simulate(
     with Progress(console=Console(stderr=True), disable=not shown) as bar:
         task = bar.add_task("living", total=lives)
         summary = write_truth(
-            out / "truth", lives, seed, today, report=lambda done, _: bar.update(task, completed=done)
+            out / "truth", lives, seed, today, bias=bias, report=lambda done, _: bar.update(task, completed=done)
         )
     summary = replace(summary, resources=export(out / "truth", out, progress=progress).resources)
     if log is not None:
@@ -90,8 +93,9 @@ def _stated(folder: Path, system: str, today: date) -> list[Statement]:
 
 
 def write_truth(
-    truth: Path, lives: int, seed: int, today: date, *, report: Callable[[int, int], None] | None = None
-) -> Summary:
+    truth: Path, lives: int, seed: int, today: date, *, bias: Underdiagnosis | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> Summary:  # fmt: skip
     """Simulate and write `people`, `events`, `latent`, `occult` (Parquet) and `truth.json`, each whole or absent.
 
     `report(done, lives)` is called after each block. The same arguments give the same files. Raises InputError.
@@ -101,7 +105,7 @@ def write_truth(
     num_events = num_deaths = 0
     with ExitStack() as stack:
         writers: dict[str, pq.ParquetWriter] = {}
-        for first, frames in _blocks(lives, seed, today):
+        for first, frames in blocks(lives, seed, today):
             for name, frame in frames.items():
                 table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
                 if name not in writers:
@@ -112,12 +116,20 @@ def write_truth(
             num_deaths += int(frames["people"]["death"].is_not_null().sum())
             if report is not None:
                 report(min(first + BLOCK, lives), lives)
-    about = {"seed": seed, "today": today.isoformat(), "lives": lives, "block": BLOCK, "tables": tables.digest()}
+    about: dict[str, object] = {"seed": seed, "today": today.isoformat(), "lives": lives, "block": BLOCK}
+    about["tables"] = tables.digest()
+    missed = truth / "unrecorded.parquet"
+    missed.unlink(missing_ok=True)
+    if bias is not None:
+        with durable.replacing(missed) as aside:
+            unrecorded(pl.read_parquet(truth / "people.parquet"), bias, seed).write_parquet(aside)
+        about["underdiagnosis"] = asdict(bias)
     durable.write_json(truth / "truth.json", about)
     return Summary(lives, num_events, num_deaths, truth)
 
 
-def _blocks(lives: int, seed: int, today: date) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
+def blocks(lives: int, seed: int, today: date) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
+    """Yield each block's first life and its tables `people`, `events`, `latent` and `occult`, as written to truth/."""
     now = np.datetime64(datetime.combine(today, time()), "m")
     for first in range(0, lives, BLOCK):
         rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, first // BLOCK])))
