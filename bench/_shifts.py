@@ -1,7 +1,7 @@
 """A simulated hospital replayed in weeks, and the shifts that can be planted in it from a given week on.
 
 Lives are simulated once; each week draws people and one of their encounters from that pool with replacement, so that
-nothing shifts unless it is planted. Forecasts are a logistic score of age and blood pressure on the week's records as
+nothing shifts unless it is planted. Forecasts are a logistic score of age on the week's records as
 they arrive; labels follow from the records as they truly are, and mature four weeks later.
 """
 
@@ -26,7 +26,7 @@ TODAY = date(2026, 11, 1)
 POOL_YEARS = 6
 LABEL_WEEKS = 4
 OUTCOME = "ENCOUNTER//inpatient"
-SYSTOLIC, DIABETES, DIABETES_10, NEW_DRUG = "LOINC//8480-6", "SNOMED//44054006", "ICD10CM//E11.9", "RxNorm//2601723"
+NEW_DRUG = "RxNorm//2601723"
 HBA1C, GLUCOSE = "LOINC//4548-4", "LOINC//2345-7"
 _SYSTEMS = {"condition": ("SNOMED", "snomed"), "observation": ("LOINC", "loinc"), "medication": ("RxNorm", "rxnorm")}
 
@@ -154,11 +154,12 @@ def _demographics(visits: pl.DataFrame) -> pl.DataFrame:
 
 
 def _truth(age: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return expit(-3.2 + 0.03 * (age - 50) + 0.3 * rng.standard_normal(len(age)))
+    risk: np.ndarray = expit(-3.2 + 0.03 * (age - 50) + 0.3 * rng.standard_normal(len(age)))
+    return risk
 
 
 def _forecasts(events: pl.DataFrame) -> pl.DataFrame:
-    """Forecast from what arrived: age where the birth can be read, the mean age where not, and blood pressure."""
+    """Forecast from what arrived: age where the birth can be read, and 50 where not."""
     birth = events.filter(pl.col("code") == BIRTH).group_by("subject_id").agg(birth=pl.col("time").first())
     last = events.filter(pl.col("code") != BIRTH).group_by("subject_id").agg(pl.col("time").max())
     sex = events.filter(pl.col("code").str.starts_with("GENDER//")).group_by("subject_id").agg(pl.col("code").first())
@@ -227,10 +228,9 @@ def _unchanged(week: Week, _: np.random.Generator) -> Week:
 
 
 _ICD = {f"SNOMED//{row['snomed']}": f"ICD10CM//{row['icd10cm']}" for row in tables.rows("conditions")}
-_UTI = f"SNOMED//{next(row['snomed'] for row in tables.rows('conditions') if row['key'] == 'urinary_tract_infection')}"
 SCENARIOS = (
     Scenario("HbA1c assay reads 10% high", _scale(HBA1C, 1.1), "value", HBA1C, "all", 6, "assay"),
-    Scenario("glucose +10% at one site", _scale(GLUCOSE, 1.1, site="north"), "value", GLUCOSE, "site=north", 8, "assay"),
+    Scenario("glucose +10% in north", _scale(GLUCOSE, 1.1, site="north"), "value", GLUCOSE, "site=north", 8, "assay"),
     Scenario("a new drug for 2% of visits", _new_drug, "unseen code", "", "all", 6, "new code"),
     Scenario("conditions coded in ICD-10-CM", _recode(_ICD), "unseen code", "", "all", 4, "coding change"),
     Scenario("older people, twice as many Asian", _unchanged, "population", "age", "all", 6, "population", older=True),

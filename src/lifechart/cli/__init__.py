@@ -24,6 +24,7 @@ FAMILIES = (
     "releases",
     "governance",
     "trials",
+    "monitors",
     "serving",
     "ledgers",
     "tracing",

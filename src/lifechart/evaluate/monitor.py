@@ -91,7 +91,7 @@ class Monitor:
         return f"{KINDS[key.kind]}, {name}{place}: {before:.1%} to {after:.1%}"
 
     def _named(self, code: str) -> str:
-        base, _, days = code.partition("@")
+        base, _, _ = code.partition("@")
         name = self._names.get(base)
         return f"{name} [{code}]" if name else code
 
@@ -141,11 +141,11 @@ def _floor(key: Key) -> float:
 
 def _followed(measured: Sequence[Mapping[Key, Measure]], min_people: int) -> list[Key]:
     """Return the streams that are there in nearly all reference weeks, on enough people."""
-    there = Counter(key for week in measured for key, measure in week.items() if measure.count > 0)
+    there = Counter(key for week in measured for key, measure in week.items() if measure.weight > 0)
     size: Counter[Key] = Counter()
     for week in measured:
         for key, measure in week.items():
-            size[key] += measure.count  # type: ignore[assignment]
+            size[key] += measure.weight  # type: ignore[assignment]
     # Cases are few by nature: discrimination is followed from one a week.
     least = {"discrimination": 1}
     return sorted(

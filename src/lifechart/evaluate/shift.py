@@ -34,7 +34,7 @@ DOUBT = 2.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Baseline:
-    """What K streams were in the reference period. A week's value rests on n observations, its variance is spread^2/n."""
+    """What K streams were in the reference period. A week's value rests on n observations: variance spread^2/n."""
 
     mean: Floats
     """[K]."""

@@ -43,7 +43,7 @@ class Measure(NamedTuple):
 
     value: float
     """On the detector's scale: arcsine of shares, standardised values."""
-    count: float
+    weight: float
     """Observations that it rests on; the variance of `value` is inversely proportional to it."""
     shown: float
     """The same in natural units: a share, the median result, years of age, observed over expected."""
@@ -55,7 +55,7 @@ KINDS: Mapping[str, str] = {
     "wording": "results in words that the reference never used",
     "value": "what results of a code come to",
     "unseen code": "people with a code that the reference never had",
-    "code": "people with a code",
+    "code": "people with a code, or with any code of a terminology (`SNOMED//*`)",
     "population": "age, and the share of people with a demographic",
     "novelty": "how unusual the charts are to the model",
     "embedding": "where the charts lie in the model's own space",
@@ -92,6 +92,13 @@ class Reference:
         events = pl.concat([batch.events.with_columns(week=pl.lit(n)) for n, batch in enumerate(batches)])
         seen = events.group_by("code").agg(people=pl.struct("subject_id", "week").n_unique())
         self.codes = frozenset(seen["code"].to_list())
+        system = pl.col("code").str.split("//").list.first()
+        self.systems = sorted(
+            events.filter(pl.col("time").is_not_null() & pl.col("code").str.contains("//"))
+            .select(system.alias("system"))
+            .unique()["system"]
+            .to_list()
+        )
         self.common = sorted(seen.filter(pl.col("people") >= min_people * weeks)["code"].to_list())
         results = events.filter(pl.col("kind").is_in(MEASURED) & pl.col("code").is_in(self.common))
         self.values = _values(results, min_people * weeks)
@@ -117,6 +124,10 @@ class Reference:
         for code in self.common:
             if code.split("//")[0] not in (*ATTRIBUTES, BIRTH):
                 yield Key("code", code), _share(counted.get(code, 0), people)
+        of_system = dated.select("subject_id", system=pl.col("code").str.split("//").list.first()).unique()
+        held = dict(of_system.group_by("system").len().iter_rows())
+        for system in self.systems:
+            yield Key("code", f"{system}//*"), _share(held.get(system, 0), people)
         unseen = dated.filter(~pl.col("code").is_in(self.codes))["subject_id"].n_unique()
         yield Key("unseen code", ""), _share(unseen, people)
 

@@ -1,7 +1,7 @@
-"""What follows from an alarm: a statement of what shifted, and the capability's phase lowered where the policy says so.
+"""What follows from an alarm: a statement of what shifted, and the phase lowered where the policy says so.
 
-Monitoring lowers, never raises. The statement is written before the phase changes, and a run that was cut off in between
-is made good by the next one; an alarm on which a person has acted since is left alone.
+Monitoring lowers, never raises. The statement is written before the phase changes, and a run that was cut off in
+between is made good by the next one; an alarm on which a person has acted since is left alone.
 """
 
 from __future__ import annotations
