@@ -28,6 +28,7 @@ LABEL_WEEKS = 4
 OUTCOME = "ENCOUNTER//inpatient"
 NEW_DRUG = "RxNorm//2601723"
 HBA1C, GLUCOSE = "LOINC//4548-4", "LOINC//2345-7"
+NORTH = "site=north"
 _SYSTEMS = {"condition": ("SNOMED", "snomed"), "observation": ("LOINC", "loinc"), "medication": ("RxNorm", "rxnorm")}
 
 
@@ -230,7 +231,7 @@ def _unchanged(week: Week, _: np.random.Generator) -> Week:
 _ICD = {f"SNOMED//{row['snomed']}": f"ICD10CM//{row['icd10cm']}" for row in tables.rows("conditions")}
 SCENARIOS = (
     Scenario("HbA1c assay reads 10% high", _scale(HBA1C, 1.1), "value", HBA1C, "all", 6, "assay"),
-    Scenario("glucose +10% in north", _scale(GLUCOSE, 1.1, site="north"), "value", GLUCOSE, "site=north", 8, "assay"),
+    Scenario("glucose +10% in north", _scale(GLUCOSE, 1.1, site="north"), "value", GLUCOSE, NORTH, 8, "assay"),
     Scenario("a new drug for 2% of visits", _new_drug, "unseen code", "", "all", 6, "new code"),
     Scenario("conditions coded in ICD-10-CM", _recode(_ICD), "unseen code", "", "all", 4, "coding change"),
     Scenario("older people, twice as many Asian", _unchanged, "population", "age", "all", 6, "population", older=True),

@@ -19,8 +19,9 @@ from lifechart.release.monitoring import Alarm
 _ARCSINE = ("demographic format", "result format", "wording", "unseen code", "code")
 _MEMORY = 26
 """Weeks that an alarm looks back for its onset."""
-_PRESENT = 0.9
-"""Share of the reference weeks that a stream must be there in to be followed."""
+_PRESENT, _LATE_PRESENT = 0.9, 0.5
+"""Share of the reference weeks that a stream must be there in to be followed; less where labels come late."""
+_LATE = ("calibration", "discrimination")
 _NEWEST = 3
 """Codes never seen before that a message names at most."""
 
@@ -151,8 +152,8 @@ def _followed(measured: Sequence[Mapping[Key, Measure]], min_people: int) -> lis
     return sorted(
         key
         for key, weeks in there.items()
-        if weeks >= (0.5 if key.kind == "discrimination" else _PRESENT) * len(measured)
-        and size[key] >= least.get(key.kind, min_people) * len(measured)
+        if weeks >= (_LATE_PRESENT if key.kind in _LATE else _PRESENT) * len(measured)
+        and size[key] >= least.get(key.kind, min_people) * weeks
     )
 
 

@@ -1,0 +1,122 @@
+"""A small replayed hospital: what is planted is found and named, and nothing is where nothing was planted."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from bench._shifts import NORTH, SCENARIOS, Replay, batches
+from lifechart.core.errors import InputError
+from lifechart.evaluate.monitor import Monitor, cause
+from lifechart.evaluate.signals import ALL, Batch, Key, Reference
+from lifechart.release.monitoring import Alarm
+
+WEEKS = 30
+
+
+@pytest.fixture(scope="module")
+def replay() -> Replay:
+    return Replay(500, 250)
+
+
+@pytest.fixture(scope="module")
+def reference(replay: Replay) -> list[Batch]:
+    return list(batches(replay, WEEKS, 1))
+
+
+def follow(replay: Replay, reference: list[Batch], number: int) -> list[Alarm]:
+    monitor = Monitor(reference, false_alarms_per_year=0.5)
+    scenario = SCENARIOS[number]
+    return [alarm for batch in batches(replay, 8, 2, scenario, 2) for alarm in monitor.observe(batch)]
+
+
+@pytest.mark.parametrize("number", [3, 5, 6, 7, 8, 9], ids=lambda number: SCENARIOS[number].name)
+def test_what_was_planted_is_named(number: int, replay: Replay, reference: list[Batch]) -> None:
+    scenario, alarms = SCENARIOS[number], follow(replay, reference, number)
+    right = [a for a in alarms if (a.kind, a.what, a.where) == (scenario.kind, scenario.what, scenario.where)]
+    assert right
+    assert all(alarm.week >= "week 002" for alarm in alarms)
+    assert right[0].since in ("week 001", "week 002", "week 003", "week 004")
+    assert cause(alarms).startswith(scenario.cause)
+
+
+def test_an_alarm_says_how_much(replay: Replay, reference: list[Batch]) -> None:
+    alarm = next(a for a in follow(replay, reference, 9) if a.kind == "value" and a.where == ALL)
+    assert alarm.before / alarm.after == pytest.approx(18.016, rel=0.05)
+    assert f"{alarm.before:.4g}" in alarm.said
+    assert "median" in alarm.said
+
+
+def test_nothing_is_said_of_an_unshifted_year(replay: Replay, reference: list[Batch]) -> None:
+    monitor = Monitor(reference, false_alarms_per_year=0.1)
+    assert [alarm for batch in batches(replay, 26, 3) for alarm in monitor.observe(batch)] == []
+
+
+def test_forecasts_and_their_labels_are_followed_by_subgroup(replay: Replay, reference: list[Batch]) -> None:
+    keys = Monitor(reference, false_alarms_per_year=0.5).keys
+    kinds = {(key.kind, key.where) for key in keys}
+    assert {("calibration", ALL), ("calibration", "sex=female"), ("risk", "sex=male"), ("discrimination", ALL)} <= kinds
+    assert ("value", NORTH) in kinds
+
+
+def test_labels_that_come_late_say_nothing_before_they_come(reference: list[Batch]) -> None:
+    usual = Reference(reference, 11)
+    batch = replace(reference[10], matured=None)
+    assert not [key for key in usual.measure(batch) if key.kind in ("calibration", "discrimination")]
+
+
+def test_calibration_is_observed_over_expected(reference: list[Batch]) -> None:
+    batch = reference[10]
+    assert batch.matured is not None
+    key = next(key for key in Reference(reference, 11).measure(batch) if key.kind == "calibration" and key.where == ALL)
+    measured = Reference(reference, 11).measure(batch)[key]
+    assert measured.shown == pytest.approx(batch.matured["label"].sum() / batch.matured["probability"].sum())
+
+
+def test_a_shifted_embedding_and_novelty_are_found(reference: list[Batch]) -> None:
+    rng = np.random.default_rng(0)
+    axes = rng.standard_normal((12, 12))
+
+    def embedded(batch: Batch, shift: float) -> Batch:
+        assert batch.forecasts is not None
+        vectors = rng.standard_normal((batch.forecasts.height, 12)) @ axes + shift
+        extra = {"embedding": vectors.tolist(), "novelty": np.clip(rng.random(len(vectors)) + shift / 4, 0, 1)}
+        return replace(batch, forecasts=batch.forecasts.with_columns(**{k: pl.Series(v) for k, v in extra.items()}))
+
+    monitor = Monitor([embedded(batch, 0) for batch in reference], false_alarms_per_year=0.5)
+    kinds = {a.kind for batch in reference[:6] for a in monitor.observe(embedded(batch, 1.0))}
+    assert {"embedding", "novelty"} <= kinds
+
+
+def test_counts_are_of_people(reference: list[Batch]) -> None:
+    batch = reference[0]
+    doubled = replace(batch, events=pl.concat([batch.events, batch.events]))
+    usual = Reference(reference, 11)
+    once, twice = usual.measure(batch), usual.measure(doubled)
+    for key in once:
+        if key.kind in ("code", "unseen code", "demographic format", "value"):
+            assert twice[key].weight == once[key].weight, key
+            assert twice[key].value == pytest.approx(once[key].value, abs=1e-6), key
+
+
+def test_words_the_reference_never_used() -> None:
+    def week(name: str, word: str) -> Batch:
+        rows = [
+            {"subject_id": n, "time": None, "code": "LOINC//72166-2", "numeric_value": None, "text_value": word,
+             "unit": None, "kind": "survey"}
+            for n in range(40)
+        ]  # fmt: skip
+        schema = {"time": pl.Datetime("us"), "numeric_value": pl.Float32, "unit": pl.String}
+        return Batch(name, pl.DataFrame(rows, schema_overrides=schema))
+
+    usual = Reference([week(f"{n}", "left") for n in range(8)], 11)
+    assert usual.measure(week("8", "left"))[Key("wording", "LOINC//72166-2")].shown == 0
+    assert usual.measure(week("9", "L"))[Key("wording", "LOINC//72166-2")].shown == 1
+
+
+def test_missing_columns_are_named(reference: list[Batch]) -> None:
+    assert reference[0].forecasts is not None
+    broken = replace(reference[0], forecasts=reference[0].forecasts.drop("groups"))
+    with pytest.raises(InputError, match="groups"):
+        Monitor([broken, *reference[1:]], false_alarms_per_year=0.5)
