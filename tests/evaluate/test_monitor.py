@@ -41,6 +41,29 @@ def test_what_was_planted_is_named(number: int, replay: Replay, reference: list[
     assert cause(alarms).startswith(scenario.cause)
 
 
+def test_a_new_drug_is_named_and_a_handful_of_people_is_not_counted_out() -> None:
+    def week(name: str, codes: dict[str, int]) -> Batch:
+        rows = [(n, code) for code, people in codes.items() for n in range(people)]
+        events = pl.DataFrame(rows, schema={"subject_id": pl.Int64, "code": pl.String}, orient="row")
+        empty = {"numeric_value": pl.Float32, "text_value": pl.String, "unit": pl.String}
+        return Batch(
+            name,
+            events.with_columns(
+                time=pl.datetime(2026, 1, 1),
+                kind=pl.lit("medication"),
+                **{k: pl.lit(None, v) for k, v in empty.items()},
+            ),
+        )
+
+    monitor = Monitor([week(f"{n}", {"RxNorm//1": 200}) for n in range(20)], false_alarms_per_year=0.5)
+    found = [a for n in range(4) for a in monitor.observe(week(f"new {n}", {"RxNorm//1": 200, "RxNorm//2": 8}))]
+    said = next(alarm.said for alarm in found if alarm.kind == "unseen code")
+    assert "RxNorm//2" in said
+    few = Monitor([week(f"{n}", {"RxNorm//1": 200}) for n in range(20)], false_alarms_per_year=50)
+    first = few.observe(week("new", {"RxNorm//1": 200, "RxNorm//2": 8, "RxNorm//3": 8}))
+    assert [alarm.said for alarm in first if "RxNorm//2" in alarm.said] == []
+
+
 def test_an_alarm_says_how_much(replay: Replay, reference: list[Batch]) -> None:
     alarm = next(a for a in follow(replay, reference, 9) if a.kind == "value" and a.where == ALL)
     assert alarm.before / alarm.after == pytest.approx(18.016, rel=0.05)

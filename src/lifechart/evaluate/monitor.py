@@ -41,7 +41,7 @@ class Monitor:
 
         Raises InputError for a reference of fewer than 8 weeks.
         """
-        self._usual, self._names = Reference(reference, min_people), names or {}
+        self._usual, self._names, self._min_people = Reference(reference, min_people), names or {}, min_people
         measured = [self._usual.measure(batch) for batch in reference]
         self.keys = _followed(measured, min_people)
         values, counts, self._shown = _matrix(measured, self.keys)
@@ -66,7 +66,11 @@ class Monitor:
         key = self.keys[k]
         weeks = [(name, z[k], counts[k], shown[k]) for name, z, counts, shown in self._recent if counts[k] > 0]
         since = weeks[onset([z for _, z, _, _ in weeks]) :]
-        before, after = float(self._shown[k]), float(np.average([w[3] for w in since], weights=[w[2] for w in since]))
+        sizes = [size for _, _, size, _ in since]
+        before, after = float(self._shown[k]), float(np.average([w[3] for w in since], weights=sizes))
+        if key.kind in _ARCSINE:
+            # A share of a handful of people is not told more exactly than that it is one.
+            after = after if after == 0 else max(after, self._min_people / sum(sizes))
         return Alarm(
             week=self._recent[-1][0],
             since=since[0][0],
@@ -87,8 +91,8 @@ class Monitor:
             return f"{KINDS[key.kind] if key.what != 'age' else 'mean age'} {name}{place}: {before:.3g} to {after:.3g}"
         if key.kind == "unseen code":
             newest = sum(self._new_codes, Counter()).most_common(_NEWEST)
-            listed = ", ".join(f"{self._named(code)} ({count} rows)" for code, count in newest)
-            return f"{KINDS[key.kind]}: {before:.1%} to {after:.1%}; {listed}"
+            listed = [self._named(code) for code, people in newest if people >= self._min_people]
+            return f"{KINDS[key.kind]}: {before:.1%} to {after:.1%}; {', '.join(listed) or 'many, each rare'}"
         return f"{KINDS[key.kind]}, {name}{place}: {before:.1%} to {after:.1%}"
 
     def _named(self, code: str) -> str:
@@ -97,8 +101,8 @@ class Monitor:
         return f"{name} [{code}]" if name else code
 
     def _unseen(self, events: pl.DataFrame) -> Counter[str]:
-        new = events.filter(~pl.col("code").is_in(self._usual.codes))["code"].value_counts()
-        return Counter(dict(new.iter_rows()))
+        new = events.filter(~pl.col("code").is_in(self._usual.codes))
+        return Counter(dict(new.group_by("code").agg(pl.col("subject_id").n_unique()).iter_rows()))
 
 
 def cause(alarms: Sequence[Alarm]) -> str:
