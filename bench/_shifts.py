@@ -136,7 +136,10 @@ def _as_meds(events: pl.DataFrame) -> pl.DataFrame:
         "life", "encounter", "time",
         code=name.replace_strict(code, default=other, return_dtype=pl.String),
         numeric_value=pl.when(pl.col("kind") == "observation").then("value"),
-        text_value=pl.lit(None, pl.String),
+        # A procedure's side, as an upstream system would send it; which it is does not matter here.
+        text_value=pl.when(pl.col("kind") == "procedure").then(
+            pl.when(pl.col("time").dt.minute() % 2 == 0).then(pl.lit("left")).otherwise(pl.lit("right"))
+        ),
         unit=name.replace_strict(unit, default=None, return_dtype=pl.String),
         kind=pl.col("kind").replace(kinds),
     )  # fmt: skip
@@ -210,6 +213,10 @@ def _new_drug(week: Week, rng: np.random.Generator) -> Week:
     return Week(pl.concat([week.events, given]), week.true)
 
 
+def _sides_as_letters(week: Week, _: np.random.Generator) -> Week:
+    return Week(week.events.with_columns(pl.col("text_value").replace({"left": "L", "right": "R"})), week.true)
+
+
 def _births_dropped(week: Week, _: np.random.Generator) -> Week:
     """The feed sends an age in years where a date of birth was; the reader has nothing to put there."""
     return Week(week.events.filter(pl.col("code") != BIRTH), week.true)
@@ -238,6 +245,9 @@ SCENARIOS = (
     Scenario(
         "sex sent as 1 and 2", _recode({"GENDER//female": "GENDER//2", "GENDER//male": "GENDER//1"}),
         "demographic format", "GENDER", "all", 3, "format change upstream",
+    ),
+    Scenario(
+        "sides sent as L and R", _sides_as_letters, "wording", "procedure", "all", 3, "format change upstream"
     ),
     Scenario("age sent for birth", _births_dropped, "demographic format", BIRTH, "all", 3, "format change upstream"),
     Scenario(

@@ -37,7 +37,7 @@ def write(weeks: Iterator[Batch], folder: Path, first: int = 0) -> None:
 def weeks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, replay = tmp_path_factory.mktemp("weeks"), Replay(300, 150)
     write(batches(replay, REFERENCE, 1), folder)
-    write(batches(replay, 4, 2, SCENARIOS[8], 1), folder, REFERENCE)
+    write(batches(replay, 4, 2, SCENARIOS[9], 1), folder, REFERENCE)
     return folder
 
 

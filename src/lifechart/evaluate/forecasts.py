@@ -98,8 +98,12 @@ class Forecasts:
         risk = np.clip(part["probability"].to_numpy(), _CLIP, 1 - _CLIP)
         label = part["label"].to_numpy()
         expected = float(risk.sum())
-        value = (label.sum() - expected) / np.sqrt((risk * (1 - risk)).sum() * len(risk))
-        yield "calibration", pair, where, float(value), len(risk), float(label.sum()) / expected
+        # One scoring step towards the calibration intercept, whose variance is the reciprocal of the information.
+        information = float((risk * (1 - risk)).sum())
+        yield (
+            "calibration", pair, where, float(label.sum() - expected) / information, information,
+            float(label.sum()) / expected,
+        )  # fmt: skip
         others = self.without.get(pair)
         if others is not None and len(others) and label.any():
             cases = part.filter(pl.col("label"))["probability"].to_numpy()

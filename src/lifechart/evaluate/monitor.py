@@ -151,8 +151,8 @@ def _followed(measured: Sequence[Mapping[Key, Measure]], min_people: int) -> lis
     for week in measured:
         for key, measure in week.items():
             size[key] += measure.weight  # type: ignore[assignment]
-    # Cases are few by nature: discrimination is followed from one a week.
-    least = {"discrimination": 1}
+    # Cases are few by nature: how forecasts held is followed from one case a week, expected or observed.
+    least = dict.fromkeys(_LATE, 1)
     return sorted(
         key
         for key, weeks in there.items()

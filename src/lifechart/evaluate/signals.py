@@ -52,7 +52,7 @@ class Measure(NamedTuple):
 KINDS: Mapping[str, str] = {
     "demographic format": "people whose demographic is absent, unreadable or in words the reference never used",
     "result format": "results that have the usual unit and a number",
-    "wording": "results in words that the reference never used",
+    "wording": "people with a word, of a result or a side, that the reference never used",
     "value": "what results of a code come to",
     "unseen code": "people with a code that the reference never had",
     "code": "people with a code, or with any code of a terminology (`SNOMED//*`)",
@@ -102,8 +102,7 @@ class Reference:
         self.common = sorted(seen.filter(pl.col("people") >= min_people * weeks)["code"].to_list())
         results = events.filter(pl.col("kind").is_in(MEASURED) & pl.col("code").is_in(self.common))
         self.values = _values(results, min_people * weeks)
-        self.words = results.filter(pl.col("numeric_value").is_null() & pl.col("text_value").is_not_null())
-        self.words = self.words.select("code", "text_value").unique()
+        self.words = _worded(events).select("kind", "text_value").unique()
         self.forecasts = Forecasts.learn([batch.forecasts for batch in batches], [batch.matured for batch in batches])
 
     def measure(self, batch: Batch) -> dict[Key, Measure]:
@@ -178,14 +177,16 @@ class Reference:
         if batch.sites is not None:
             for (site,), part in numbers.join(batch.sites, on="subject_id").group_by("site"):
                 yield from _means(part, f"site={site}")
-        if self.words.height:
-            worded = batch.events.filter(pl.col("numeric_value").is_null() & pl.col("text_value").is_not_null())
-            worded = worded.filter(pl.col("code").is_in(self.words["code"].unique().to_list()))
-            strange = dict(
-                worded.join(self.words, on=["code", "text_value"], how="anti").group_by("code").len().iter_rows()
-            )
-            for code, count in worded.group_by("code").len().iter_rows():
-                yield Key("wording", code), _share(strange.get(code, 0), count)
+        worded = _worded(batch.events)
+        strange = worded.join(self.words, on=["kind", "text_value"], how="anti")
+        people = dict(strange.group_by("kind").agg(pl.col("subject_id").n_unique()).iter_rows())
+        for kind, all_people in worded.group_by("kind").agg(pl.col("subject_id").n_unique()).iter_rows():
+            yield Key("wording", kind), _share(people.get(kind, 0), all_people)
+
+
+def _worded(events: pl.DataFrame) -> pl.DataFrame:
+    """Return what is said in words: results, sides, body sites."""
+    return events.filter(pl.col("numeric_value").is_null() & pl.col("text_value").is_not_null())
 
 
 def _values(results: pl.DataFrame, least: int) -> pl.DataFrame:
