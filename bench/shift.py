@@ -24,7 +24,7 @@ def main(quick: bool) -> dict[str, float]:
     """Plant every shift in several replays, run unshifted years, print both tables and return the figures."""
     policy, _ = monitoring.load()
     replay = Replay(1_500, 400)
-    replays, years = (1, 2) if quick else (8, 50)
+    replays, years = (1, 2) if quick else (4, 40)
     console = Console()
     table = Table(title="Planted shifts", box=None, header_style="bold")
     for column in ("shift", "alarm", "within", "found", "median weeks", "longest", "cause as named"):

@@ -2,7 +2,7 @@
 
 A folder holds one folder a week, in the order of their names. Each is a data set as `lifechart ingest` writes it of the
 charts of those seen in that week, with these tables beside it where the institution has them: `sites.parquet`,
-`forecasts.parquet` and `matured.parquet` (columns: signals.Batch).
+`forecasts.parquet` and `matured.parquet` (columns: signals.Batch; follow_up writes the latter two).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import track
 
 from lifechart.core.errors import InputError
-from lifechart.core.timeline import RECORD_END
+from lifechart.core.timeline import BIRTH
 from lifechart.data import shards
+from lifechart.evaluate.follow_up import chart_rows
 from lifechart.evaluate.monitor import Monitor, cause
 from lifechart.evaluate.signals import Batch
 from lifechart.ledger.log import Log
@@ -26,6 +27,8 @@ from lifechart.release import monitoring
 from lifechart.release.history import State
 from lifechart.release.monitoring import Alarm
 from lifechart.release.shelf import Shelf
+
+DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,14 @@ class Watched:
 
 
 def read_week(folder: Path) -> Batch:
-    """Read one week; its name is the folder's. Raises InputError if it is no data set."""
-    events = pl.concat([shards.read_split(folder, split) for split in shards.SPLITS])
-    events = events.filter(pl.col("code") != RECORD_END).with_columns(pl.col("code").cast(pl.String))
+    """Read one week; its name is the folder's. Raises InputError if it is no data set.
+
+    Of each chart the last week counts, by its own dates, with birth and what has no date: history would hide the news.
+    """
+    events = chart_rows(folder)
+    last = pl.col("time").max().over("subject_id")
+    fresh = pl.col("time").is_null() | (pl.col("code") == BIRTH) | (pl.col("time") > last - pl.duration(days=DAYS))
+    events = events.filter(fresh)
     tables = [
         pl.read_parquet(folder / f"{name}.parquet") if (folder / f"{name}.parquet").exists() else None
         for name in ("sites", "forecasts", "matured")
