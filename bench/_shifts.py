@@ -260,7 +260,7 @@ SCENARIOS = (
     ),
     Scenario("glucose in mmol/L, unit silent", _scale(GLUCOSE, 1 / 18.016), "value", GLUCOSE, "all", 3, "unit"),
     Scenario(
-        "outcome 1.6 times as frequent", _stale, "calibration", f"{OUTCOME}@{7 * LABEL_WEEKS}", "all", 12,
+        "outcome 1.6 times as frequent", _stale, "calibration", f"{OUTCOME}@{7 * LABEL_WEEKS}", "all", 16,
         "the model no longer fits",
     ),
 )  # fmt: skip

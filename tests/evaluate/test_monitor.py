@@ -143,3 +143,17 @@ def test_missing_columns_are_named(reference: list[Batch]) -> None:
     broken = replace(reference[0], forecasts=reference[0].forecasts.drop("groups"))
     with pytest.raises(InputError, match="groups"):
         Monitor([broken, *reference[1:]], false_alarms_per_year=0.5)
+
+
+def test_a_model_that_no_longer_ranks_is_found_though_its_mean_holds(reference: list[Batch]) -> None:
+    rng = np.random.default_rng(0)
+
+    def shuffled(batch: Batch) -> Batch:
+        assert batch.matured is not None
+        order = rng.permutation(batch.matured.height)
+        return replace(batch, matured=batch.matured.with_columns(label=batch.matured["label"].gather(order)))
+
+    monitor = Monitor(reference, false_alarms_per_year=0.5)
+    found = [alarm for batch in reference[4:] for alarm in monitor.observe(shuffled(batch))]
+    assert "discrimination" in {alarm.kind for alarm in found}
+    assert not {alarm.kind for alarm in found} & {"value", "code", "population", "risk"}

@@ -1,7 +1,8 @@
 """Follows an institution week by week, raises alarms, and says in words what shifted.
 
 `Monitor(reference weeks)` then `observe(week)`. All streams share one rate of false alarms, first divided evenly among
-the kinds of signal, then among the streams of a kind: hundreds of codes do not drown one calibration.
+the kinds of signal, apart for the whole and for subgroups, then among a kind's streams: hundreds of codes do not drown
+one calibration.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from lifechart.evaluate.shift import Baseline, Detectors, Floats, calibrated_run_length, onset
-from lifechart.evaluate.signals import KINDS, Batch, Key, Measure, Reference
+from lifechart.evaluate.signals import ALL, KINDS, Batch, Key, Measure, Reference
 from lifechart.release.monitoring import Alarm
 
 _ARCSINE = ("demographic format", "result format", "wording", "unseen code", "code")
@@ -46,8 +47,8 @@ class Monitor:
         self.keys = _followed(measured, min_people)
         values, counts, self._shown = _matrix(measured, self.keys)
         self._baseline = Baseline.of(values, counts, np.array([_floor(key) for key in self.keys]))
-        of_kind = Counter(key.kind for key in self.keys)
-        weights = np.array([1 / of_kind[key.kind] for key in self.keys])
+        alike = Counter((key.kind, key.where == ALL) for key in self.keys)
+        weights = np.array([1 / alike[key.kind, key.where == ALL] for key in self.keys])
         self._detectors = Detectors(weights, calibrated_run_length(false_alarms_per_year))
         self._recent: deque[tuple[str, Floats, Floats, Floats]] = deque(maxlen=_MEMORY)
         self._new_codes: deque[Counter[str]] = deque(maxlen=_MEMORY)
@@ -84,7 +85,7 @@ class Monitor:
 
     def _said(self, key: Key, before: float, after: float) -> str:
         name = self._named(key.what)
-        place = "" if key.where == "all" else f" ({key.where})"
+        place = "" if key.where == ALL else f" ({key.where})"
         if key.kind == "value":
             return f"{name}{place}: median from {before:.4g} to {after:.4g}{_times(before, after)}"
         if key.kind in ("calibration", "risk", "discrimination", "novelty", "embedding") or key.what == "age":

@@ -26,7 +26,7 @@ BETS = (0.3, 0.6, 1.2, 2.4)
 """Changes, in standard errors of a week, that are looked for."""
 CAP = 5.0
 """Standard errors that one week may count for at most: a single freak week is not to raise an alarm by itself."""
-CAUTION = 0.25
+CAUTION = 0.4
 """The reference's spread is taken as the upper end of its one-sided interval at this error."""
 DOUBT = 1.0
 """The tolerance, in standard errors of the reference's mean: it is itself an estimate."""
