@@ -4,6 +4,9 @@ Read in this order: `tasks` (whom is asked, when, about what, and what came true
 protocols/), `history` (the row arithmetic below it), `metrics` and `calibration` (pure mathematics), `baselines` and
 `features` (boosted trees), `oracle` (the best reachable, on simulated data), `question`, `findings`, `headline` and
 `subgroups` (from forecasts to the rows of a Report), `page` and `figures` (what an ethics board reads), `examine` (one
-evaluation from start to ledger). After the release: `shift` (sequential detection), `signals` and `forecasts` (a week in
-numbers), `monitor` (alarms that say what shifted), `follow_up` and `watch` (weeks on disk). Whatever keeps core's Forecaster protocol can be examined.
+evaluation from start to ledger).
+Whatever keeps core's Forecaster protocol can be examined.
+
+After the release: `shift` (sequential detection), `signals` and `forecasts` (a week in numbers), `monitor` (alarms that
+say what shifted), `follow_up` and `watch` (weeks on disk).
 """
