@@ -26,6 +26,7 @@ FAMILIES = (
     "governance",
     "trials",
     "monitors",
+    "documents",
     "serving",
     "ledgers",
     "tracing",

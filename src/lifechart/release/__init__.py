@@ -16,4 +16,5 @@ Read in this order:
 - `trial`       randomised trials, from allocation to result; `sequential` has their stopping bounds
 - `change_control`  which retrained models may take their predecessor's place
 - `monitoring`  what follows from an alarm: a statement, and a lower phase
+- `documents`   what a release tells others, each sentence with its evidence
 """
