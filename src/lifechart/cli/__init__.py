@@ -25,6 +25,7 @@ FAMILIES = (
     "releases",
     "governance",
     "trials",
+    "monitors",
     "documents",
     "serving",
     "ledgers",

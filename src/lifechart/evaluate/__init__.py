@@ -6,4 +6,7 @@ protocols/), `history` (the row arithmetic below it), `metrics` and `calibration
 `subgroups` (from forecasts to the rows of a Report), `recorded`, `gaps` and `fairness` (is the record, or the model,
 worse for some), `page`, `verdicts` and `figures` (what an ethics board reads), `examine` (one evaluation from start to
 ledger). Whatever keeps core's Forecaster protocol can be examined.
+
+After the release: `shift` (sequential detection), `signals` and `forecasts` (a week in numbers), `monitor` (alarms that
+say what shifted), `follow_up` and `watch` (weeks on disk).
 """

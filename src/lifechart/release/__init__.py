@@ -15,5 +15,6 @@ Read in this order:
 - `stages`      what a phase demands: evidence and signatures
 - `trial`       randomised trials, from allocation to result; `sequential` has their stopping bounds
 - `change_control`  which retrained models may take their predecessor's place
+- `monitoring`  what follows from an alarm: a statement, and a lower phase
 - `documents`   what a release tells others, each sentence with its evidence
 """
