@@ -19,7 +19,7 @@ from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Statement
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-REMARKS = ("phase", "switch", "approval", "feedback", "view", "withdrawal", "retention")
+REMARKS = ("phase", "switch", "approval", "feedback", "view", "withdrawal", "retention", "incident")
 """Said of a thing that another statement made, or of a person, whom none did."""
 MANY = ("answer", "view", "feedback", "withdrawal")
 """Kinds of which there are too many to be followed one by one; they are counted."""
