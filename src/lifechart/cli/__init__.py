@@ -24,6 +24,7 @@ FAMILIES = (
     "releases",
     "governance",
     "trials",
+    "incidents",
     "serving",
     "ledgers",
     "tracing",

@@ -202,11 +202,16 @@ def _by(said: Statement) -> str:
 
 
 def _feedback(log: Log, digest: str) -> tuple[str, ...]:
-    return tuple(
+    feedback = [
         f"feedback: {entry.statement.predicate.get('action', '')} {entry.statement.predicate.get('outcome', '')}, "
         f"entry {entry.index}"
         for entry in log.find(kind="feedback", digest=digest)
-    )
+    ]
+    incidents = [
+        f"incident: {entry.statement.predicate.get('step', '')}, entry {entry.index}"
+        for entry in log.find(kind="incident", digest=digest)
+    ]
+    return (*feedback, *incidents)
 
 
 def _about(log: Log, digest: str, before: int | None = None) -> Entry | None:

@@ -92,18 +92,17 @@ def export(
     regulator: str,
     *,
     institution: str,
-    on: bool,
     actor: str,
     with_words: bool = False,
 ) -> Export:
     """Fill in a regulator's items and record that it was done.
 
-    `on`: whether the capability is switched on now. `with_words`: put in what people wrote, which may name patients;
+    `with_words`: put in what people wrote, which may name patients;
     otherwise only its digest. Raises InputError for a regulator that the policy does not know.
     """
     rule = incidents.policy.regulator(regulator)
     incident = incidents.get(name)
-    facts = _Facts(incidents, incident, institution, on, with_words)
+    facts = _Facts(incidents, incident, institution, with_words)
     items = []
     for row in fields(regulator):
         value, source = facts.of(row["fact"]) if row["fact"] else ("", "")
@@ -119,9 +118,9 @@ def export(
 class _Facts:
     """What is known of one incident, each fact with the entries that it stands in."""
 
-    def __init__(self, incidents: Incidents, incident: Incident, institution: str, on: bool, with_words: bool) -> None:
+    def __init__(self, incidents: Incidents, incident: Incident, institution: str, with_words: bool) -> None:
         self._all, self._one = incidents, incident
-        self._institution, self._on, self._with_words = institution, on, with_words
+        self._institution, self._with_words = institution, with_words
 
     def of(self, fact: str) -> tuple[str, str]:
         """Return (value, source) of a fact; an empty value is one that nobody has stated."""
@@ -219,7 +218,7 @@ class _Facts:
         return "; ".join(said) or "none", self._entry("recalled")
 
     def _in_use(self) -> tuple[str, str]:
-        return ("yes" if self._on else "no, switched off"), ""
+        return ("yes" if self._all.in_use(self._one) else "no, switched off"), ""
 
 
 def _plain(value: str) -> str:

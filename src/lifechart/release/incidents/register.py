@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lifechart.core.errors import GateRefused, InputError
 from lifechart.core.settings import Settings
@@ -190,6 +191,14 @@ class Incidents:
         said = self._log.find(kind="release", digest=manifest)[0].statement.predicate
         return Scope(capability, model=said["model"])
 
+    def overdue_now(self, incident: Incident) -> list[str]:
+        """Return what should have been done about an open incident by now and was not."""
+        return incident.overdue(self.policy, self.clock()) if incident.closed is None else []
+
+    def in_use(self, incident: Incident) -> bool:
+        """Tell whether the capability that an incident is about is switched on."""
+        return not incident.capability or self._shelf.state(incident.capability).on
+
     def released(self, model: str) -> tuple[int, str] | None:
         """Return the ledger entry and the time at which a model was first released, if it was."""
         found = self._log.find(kind="release", digest=model)
@@ -249,7 +258,7 @@ class Incidents:
             person.name for person in self._people.all().values() if (logins - {None, ""}) & {person.login, person.name}
         }
 
-    def _linked(self, answers: Sequence[str], patients: Sequence[str]) -> dict[str, list[dict[str, str]] | list[str]]:
+    def _linked(self, answers: Sequence[str], patients: Sequence[str]) -> dict[str, list[Any]]:
         """Return links as a statement holds them; raises InputError for an answer that was never given."""
         if len(answers) + len(patients) > MOST_ANSWERS:
             raise InputError("links", len(answers) + len(patients), f"at most {MOST_ANSWERS} at a time")
