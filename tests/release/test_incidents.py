@@ -156,8 +156,8 @@ def test_a_signature_holds_for_exactly_the_steps_that_were_signed(house: House) 
 
 def test_only_the_safety_officer_closes_and_never_the_author_of_the_model(house: House) -> None:
     name = house.corrected(house.answer("dr.reyes"))
+    house.incidents.sign(name, house.place.keys["dr.okafor"], comment="x")
     with pytest.raises(IntegrityError, match="does not hold the office"):
-        house.incidents.sign(name, house.place.keys["dr.okafor"], comment="x")
         house.incidents.close(name, actor="sam")
     for path in (house.place.folder / "incidents" / "approvals").iterdir():
         path.unlink()
@@ -166,7 +166,7 @@ def test_only_the_safety_officer_closes_and_never_the_author_of_the_model(house:
         author.public, (Office.SAFETY_OFFICER,), staff_number="0005", actor="root", login="ml.author"
     )
     house.incidents.sign(name, author, comment="my model is fine")
-    with pytest.raises(GateRefused, match="ml.author made the model"):
+    with pytest.raises(GateRefused, match=r"ml\.author made the model"):
         house.incidents.close(name, actor="sam")
 
 
@@ -258,9 +258,7 @@ def test_reach_kept_up_step_by_step_is_reach_computed_at_once(house: House, show
     recall = house.incidents.recall(name, Scope("risk", model="5" * 64), "x", actor="sam")
     before = {key: seen.answers for key, (seen, _) in house.incidents.recalls.tally(recall).people.items()}
     for user, is_shown, is_affected in shown:
-        house.answer(
-            user, showing="shown" if is_shown else "shadow", model="5" * 64 if is_affected else "6" * 64
-        )
+        house.answer(user, showing="shown" if is_shown else "shadow", model="5" * 64 if is_affected else "6" * 64)
         house.incidents.recalls.tally(recall)
     slow = dict(before)
     for user, is_shown, is_affected in shown:
@@ -272,7 +270,9 @@ def test_reach_kept_up_step_by_step_is_reach_computed_at_once(house: House, show
 
 
 @pytest.mark.parametrize("regulator", ["fda", "mhra"])
-def test_an_export_fills_in_what_is_stated_and_marks_the_rest_open(house: House, regulator: str, tmp_path: Path) -> None:
+def test_an_export_fills_in_what_is_stated_and_marks_the_rest_open(
+    house: House, regulator: str, tmp_path: Path
+) -> None:
     name = house.corrected(house.answer("dr.reyes", 3), severity="death")
     made = export(house.incidents, name, regulator, institution="=Riverbend", actor="sam")
     assert len(made.items) == len(fields(regulator))

@@ -120,9 +120,8 @@ class Incidents:
         with self._open(name) as incident:
             if pause and not incident.capability:
                 raise InputError("pause", True, "an incident that names a capability")
-            if pause and self._shelf.state(incident.capability).on:
-                reason = f"Paused because of incident {incident.number}."
-                self._shelf.switch(incident.capability, False, actor=actor, reason=reason)
+            if pause:
+                self._pause(incident, f"of incident {incident.number}", actor)
             facts = {"severity": severity, "paused": pause, "policy": self.policy.digest}
             return self._write("triaged", incident, actor, "why", words, **facts)
 
@@ -165,12 +164,21 @@ class Incidents:
             return self.get(incident.digest)
 
     def recall(self, name: str, scope: Scope, message: str, *, actor: str) -> Recall:
-        """Issue a notice to everybody who was shown an answer in scope. `message` must name no patient."""
+        """Issue a notice to everybody who was shown an answer in scope. `message` must name no patient.
+
+        If the model in scope is the one in use, the capability is switched off first: what is recalled is not shown.
+        """
         with self._open(name) as incident:
             if scope.capability != incident.capability:
                 raise InputError("recall: capability", scope.capability, f"the incident's, {incident.capability!r}")
             digest = self.words.keep("message", message)
-            self._say("recalled", incident.digest, actor, recall=digest, scope=scope.to_json(), words=digest)
+            try:
+                if scope.until is None and self._gives_answers(scope):
+                    self._pause(incident, "of a recall", actor)
+                self._say("recalled", incident.digest, actor, recall=digest, scope=scope.to_json(), words=digest)
+            except BaseException:
+                self.words.drop(digest)
+                raise
             return self.recalls.get(digest)
 
     def end_recall(self, digest: str, words: str, *, actor: str) -> None:
@@ -234,6 +242,17 @@ class Incidents:
             if incident.closed is None:
                 raise GateRefused(f"incident {incident.number}: it is open")
             return self._write("reopened", incident, actor, "why", words)
+
+    def _pause(self, incident: Incident, why: str, actor: str) -> None:
+        if self._shelf.state(incident.capability).on:
+            self._shelf.switch(incident.capability, False, actor=actor, reason=f"Paused because {why}.")
+
+    def _gives_answers(self, scope: Scope) -> bool:
+        """Tell whether the model in scope is the one that answers now."""
+        state = self._shelf.state(scope.capability)
+        if not scope.model or state.version is None:
+            return False
+        return self.release_scope(scope.capability, state.version).model == scope.model
 
     def _require_done(self, incident: Incident) -> None:
         wanting = []

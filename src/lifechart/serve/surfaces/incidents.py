@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
-from starlette.routing import Match
+from fastapi.routing import APIRoute
 
+from lifechart.core import plugs
 from lifechart.core.capability import Role
 from lifechart.core.errors import InputError
 from lifechart.ledger.statement import Subject
@@ -22,7 +24,7 @@ from lifechart.serve.access import User
 from lifechart.serve.bedside import House, house_of
 from lifechart.serve.pages import render
 from lifechart.serve.sign_in import Form, local, signed_in
-from lifechart.serve.surfaces import Outlet
+from lifechart.serve.surfaces import Outlet, Surface
 
 router = APIRouter(prefix="/incidents")
 surface = Outlet("incidents", router)
@@ -32,7 +34,6 @@ Reader = Annotated[User, Depends(signed_in(Role.STEWARD, Role.AUDITOR))]
 Steward = Annotated[User, Depends(signed_in(Role.STEWARD))]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_CHART = "/patients/{patient_id}"
 
 
 @router.get("")
@@ -52,7 +53,7 @@ async def report_form(request: Request, user: Anybody, page: str = "", answer: s
 @router.post("/report")
 async def report(request: Request, user: Anybody, fields: Form) -> Response:
     """Take a report; what was written stays in this house."""
-    made = await asyncio.to_thread(_report, request, user, fields)
+    made = await asyncio.to_thread(_report, house_of(request), user, fields)
     return render(request, "incident_reported.html", {"incident": made})
 
 
@@ -157,10 +158,9 @@ def _words(fields: dict[str, str]) -> str:
     return fields.get("words", "")
 
 
-def _report(request: Request, user: User, fields: dict[str, str]) -> Incident:
-    house = house_of(request)
+def _report(house: House, user: User, fields: dict[str, str]) -> Incident:
     answer, occurred = fields.get("answer", ""), fields.get("occurred", "")
-    page, patients = _where(request, house, fields.get("page", ""))
+    page, patients = _where(house, fields.get("page", ""))
     try:
         when = datetime.fromisoformat(occurred).astimezone(UTC) if occurred else None
     except ValueError:
@@ -179,14 +179,14 @@ def _report(request: Request, user: User, fields: dict[str, str]) -> Incident:
     )
 
 
-def _where(request: Request, house: House, path: str) -> tuple[str, list[str]]:
+def _where(house: House, path: str) -> tuple[str, list[str]]:
     """Return the template of the route that answers a path, and the keyed hash of the patient whose chart it is."""
-    scope = {"type": "http", "path": path, "method": "GET", "root_path": ""}
-    for route in request.app.routes:
-        match, found = route.matches(scope) if hasattr(route, "path") else (Match.NONE, {})
-        if match is Match.FULL:
-            who = found.get("path_params", {}).get("patient_id")
-            return str(route.path), [house.auditor.patient(str(who))] if route.path == _CHART and who else []
+    for outlet in plugs.load("lifechart.surfaces", Surface).values():
+        assert isinstance(outlet, Surface)
+        for route in outlet.router.routes:
+            if isinstance(route, APIRoute) and "GET" in route.methods and (found := route.path_regex.fullmatch(path)):
+                patient = unquote(found.groupdict().get("patient_id", ""))
+                return route.path, [house.auditor.patient(patient)] if patient else []
     return "", []
 
 
