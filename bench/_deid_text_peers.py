@@ -1,9 +1,13 @@
-"""Other systems that find identifiers in English text, where they are installed: `pip install .[bench-text]`."""
+"""Other systems that find identifiers in English text, where they are installed: `pip install .[bench-text] scrubadub`.
+
+scrubadub is under Apache-2.0 but brings a library under the LGPL, so that no group of ours names it.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +24,7 @@ def installed(console: Console) -> dict[str, Peer]:
     peers: dict[str, Peer] = {}
     for name, module, make in (("presidio", "presidio_analyzer", _presidio), ("scrubadub", "scrubadub", _scrubadub)):
         if importlib.util.find_spec(module) is None:
-            console.print(f"{name}: not installed, left out (pip install '.[bench-text]')")
+            console.print(f"{name}: not installed, left out (pip install '.[bench-text]' scrubadub)")
         else:
             peers[name] = make(console)
     return peers
@@ -28,6 +32,8 @@ def installed(console: Console) -> dict[str, Peer]:
 
 def _presidio(console: Console) -> Peer:
     """Presidio with every recogniser of its own, and a spaCy model if one is installed (PyPI carries none)."""
+    for noisy in ("tldextract", "presidio-analyzer"):  # one wants the network, the other says what it did not load
+        logging.getLogger(noisy).setLevel(logging.CRITICAL + 1)
     analyzer = importlib.import_module("presidio_analyzer")
     engines = importlib.import_module("presidio_analyzer.nlp_engine")
     spacy: Any = importlib.import_module("spacy")

@@ -1,7 +1,8 @@
 """Identifiers in free text: strict recall, character precision and speed, ours beside Presidio and scrubadub.
 
 The sets are read from ../shared/data; what is reported is the part of each that no training or tuning saw
-(lifechart.data.deidentify.text.corpora). The peers run where they are installed (`pip install .[bench-text]`).
+(lifechart.data.deidentify.text.corpora). The peers run where they are installed, which is one command:
+`pip install .[bench-text] scrubadub`.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def test_an_incident_from_a_terminal(home: Path) -> None:
     run(*sign)
     assert "closed, signed by dr.safe" in run("close", "1")
     assert "incident 1: triaged" in run("reopen", "1", "--reason", "a second patient")
-    assert "3 patients" not in run("link", "1", "--patient", "tom")
+    assert "1 answers, 3 patients" in run("link", "1", "--patient", "tom")
 
 
 def test_a_reference_of_nothing_is_refused(home: Path) -> None:

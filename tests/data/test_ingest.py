@@ -170,7 +170,7 @@ OUTCOMES: list[tuple[str, tuple[Any, ...], dict[str, int], list[tuple[int, int, 
             | {"medicationCodeableConcept": None},
         ),
         {"kept": 1, "quarantined": 1},
-        [(1, 2, "MedicationRequest", "medication absent")],
+        [(1, 2, "MedicationRequest", "medication or device absent")],
         [],
     ),
     (

@@ -14,6 +14,7 @@ from lifechart.core.errors import AuditError, InputError
 from lifechart.core.settings import Settings
 from lifechart.data import retention, shards
 from lifechart.data.consent import standing
+from lifechart.data.vault import encryption, keys
 from lifechart.ledger.log import Log, open_log
 from lifechart.ledger.statement import Statement, Subject
 from tests.data.deidentify.risk.test_assess import people_events
@@ -124,7 +125,8 @@ def test_links_are_not_followed_and_an_encrypted_data_set_is_one(log: Log, tmp_p
     (tmp_path / "here" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "here" / "loop").symlink_to(tmp_path / "here", target_is_directory=True)
     assert retention.things(log, [tmp_path / "here"], retention.load()) == []
-    durable.write_json(tmp_path / "here" / "sealed" / "vault.json", {"dataset": digest})
+    recipient = keys.make(tmp_path / "identity.txt")
+    encryption.encrypt(tmp_path / "elsewhere" / "data", tmp_path / "here" / "sealed", [recipient], log=log)
     (thing,) = retention.things(log, [tmp_path / "here"], retention.load())
     assert (thing.kind, thing.digest) == ("dataset", digest)
 

@@ -13,6 +13,7 @@ from lifechart.cli.root import app
 from lifechart.core.errors import LifechartError
 
 FAMILIES = (
+    "exports",
     "stages",
     "snapshots",
     "texts",

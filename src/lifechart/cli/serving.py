@@ -35,16 +35,19 @@ def ehr(
     records: Annotated[Path, typer.Argument(help="The fhir folder of a simulated hospital.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8801,
+    clients: Annotated[Path | None, typer.Option(help="JSON of clients that may export: {ID: JWK set}.")] = None,
 ) -> None:
     """Serve a simulated hospital's records as a read-only FHIR R4 server, in the place of an EHR."""
     import uvicorn
 
     from lifechart.simulate.ehr import create_ehr
+    from lifechart.simulate.ehr_token import load_clients
 
     settings = load_settings()
     server = create_ehr(
         records,
         token=settings.fhir_token.get_secret_value(),
+        clients=load_clients(clients) if clients else None,
         chart_url=f"http://{settings.host}:{settings.port}/patients/{{patient}}",
     )
     # No access log: its lines would hold patients' ids.

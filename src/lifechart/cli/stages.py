@@ -35,10 +35,12 @@ def ingest(
     out: Out,
     source: Annotated[str | None, typer.Option(help="The source; by default whichever detects its format.")] = None,
     mapping: Annotated[
-        Path | None, typer.Option(help="For tables a YAML of columns, for images a CSV of patients.")
+        Path | None,
+        typer.Option(help="A YAML of columns; for images a CSV of patients; or a source's own."),
     ] = None,
     dates: Annotated[str, typer.Option(help="shift (by a keyed offset a patient) or year (years only).")] = "shift",
     as_of: Annotated[datetime | None, typer.Option(help="When observation ended; else what the export says.")] = None,
+    notes: Annotated[str, typer.Option(help="Of notes' text: hold, deidentify (tags) or surrogates.")] = "hold",
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
     purpose: Annotated[
         list[str] | None, typer.Option(help="What for, as in the consent register; by default training and evaluation.")
@@ -69,6 +71,7 @@ def ingest(
             workers=workers,
             dates=dates,
             as_of=as_of,
+            notes=notes,
             engine=engine,
             address=settings.ray_address,
             encrypt_to=encrypt or (),

@@ -31,11 +31,14 @@ def deidentify_text(
     Offsets count code points of the text that was read. A line may have "language", "patient" (whose surrogates and
     date offset are used) and "known" ({type: [values]}: identifiers of the patient to look for).
     """
+    from threadpoolctl import threadpool_limits
+
     from lifechart.data.deidentify import structured
     from lifechart.data.deidentify.text import lines
 
     key = structured.load_key(load_settings()) if surrogates else None
-    with _input(path) as stream:
+    # The products are small: on several cores their threads would only wait for each other.
+    with _input(path) as stream, threadpool_limits(1):
         numbered = enumerate(stream, start=1)
         while batch := list(islice(numbered, _TOGETHER)):
             for result in lines.deidentified(batch, policy=policy, language=language, key=key):

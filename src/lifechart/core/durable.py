@@ -15,7 +15,6 @@ import orjson
 
 from lifechart.core.errors import StorageError
 
-_CHUNK = 1 << 20
 _PART = ".part"
 _FULL = {errno.ENOSPC: "no space left on the device", errno.EDQUOT: "the quota is spent", errno.EFBIG: "too large"}
 
@@ -92,11 +91,8 @@ def digest_of(value: Any) -> str:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 (64 hex digits) of a file, read in chunks."""
-    sha256 = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            sha256.update(chunk)
-    return sha256.hexdigest()
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tree_digests(directory: Path) -> dict[str, str]:

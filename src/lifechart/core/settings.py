@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite under home")
     fhir_url: str = Field(default="http://127.0.0.1:8801/fhir", description="base URL of the EHR's FHIR R4 server")
     fhir_token: SecretStr = Field(default=SecretStr(""), description="bearer token for the EHR, if it wants one")
+    fhir_client_id: str = Field(default="", description="id under which the EHR knows our key, for bulk exports")
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8800, ge=1, le=65535, description="port to listen on")
     session_minutes: int = Field(default=30, ge=1, description="idle minutes before signing in again")
@@ -49,6 +50,11 @@ class Settings(BaseSettings):
     def keys(self) -> Path:
         """Folder of this institution's private keys."""
         return self.home / "keys"
+
+    @property
+    def fhir_key(self) -> Path:
+        """Private key by which the EHR knows us; its public half is registered there."""
+        return self.keys / "fhir-client.jwk"
 
     @property
     def shelf(self) -> Path:

@@ -49,6 +49,8 @@ KINDS = (
     "imaging",
     "family_history",
     "care_plan",
+    "order",
+    "administrative",
     "device",
     "genomic",
     "death",

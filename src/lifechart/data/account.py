@@ -49,6 +49,8 @@ class Account:
     """Reason -> single events left out, or values held back, of resources whether kept or not."""
     values: dict[str, int] = field(default_factory=dict)
     """What became of values: converted, unit respelled, not convertible, no unit, implausible (units.Converted)."""
+    identifiers_removed: dict[str, int] = field(default_factory=dict)
+    """Class -> identifiers taken out of the prose of notes and reports."""
     codes_unsound: dict[str, int] = field(default_factory=dict)
     """"System: problem" -> codes that are not as their system writes them (codes.forms). They are kept as written."""
     codes_backed_off: int = 0

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ import lifechart
 from lifechart.codes import forms, terminology
 from lifechart.core import durable
 from lifechart.core.errors import InputError
+from lifechart.data import notes as note_modes
 from lifechart.data import publish, shards, tally
 from lifechart.data.account import Account, balance, of_pairs, quarantine_lines, resource_counts
 from lifechart.data.consent import members
@@ -46,6 +48,8 @@ from lifechart.ledger.statement import Statement, Subject
 
 _BUCKET_BYTES = 256 << 20
 """Input that makes up one bucket; the rows of one bucket are in memory together."""
+_HASHED_AT_ONCE = 64 << 20
+"""Input that one task hashes, a larger file aside."""
 _LOCK = "lock"
 """Within the work folder: held by the run that works there."""
 _SMALL = 32 << 20
@@ -71,6 +75,7 @@ def ingest(
     dates: str = "shift",
     as_of: datetime | None = None,
     min_patients: int = structured.MIN_PATIENTS,
+    notes: str = "hold",
     admission: Admission = EVERYBODY,
     evidence: Path | None = None,
     engine: str = "processes",
@@ -85,6 +90,7 @@ def ingest(
     `tables`, the mapping's path); by default whichever source detects its format. `dates`: `shift` or `year`
     (deidentify.dates). `as_of`: when observation ended; by default what the export says, else its newest date.
     `admission`: who may be in it (data.consent). `evidence`: where proof of its members is kept, under home.
+    `notes`: what becomes of the prose of notes and reports (data.notes.MODES).
     `workers`: processes; by default one a core. `engine`, `address`: who does the work, and for `ray` the cluster's
     address (data.engines). `encrypt_to`: recipients (data.vault.keys); the data set is then written encrypted. `work`:
     where the work folder is made, by default beside `out`; its rows are without identities but plain, so for an
@@ -97,6 +103,10 @@ def ingest(
         raise InputError("--dates", dates, f"one of {date_modes.MODES}")
     if min_patients < 1:
         raise InputError("--min-patients", min_patients, "a whole number from 1")
+    if notes not in note_modes.MODES:
+        raise InputError("--notes", notes, f"one of {note_modes.MODES}")
+    if notes == "surrogates" and dates != "shift":
+        raise InputError("--notes", notes, "--dates shift, by which the dates in surrogates move")
     if work and not encrypt_to:
         raise InputError(
             "--work", str(work), "nothing, unless the data set is encrypted: it takes its place by a rename"
@@ -115,17 +125,20 @@ def ingest(
     units, files = reader.units(path, option), reader.files(path, option)
     if not units:
         raise InputError("PATH", str(path), "at least one file with something in it")
+    units = [replace(unit, texts=notes != "hold") for unit in units]
     size = sum(unit.size for unit in units)
     parameters = {"source": reader.name, "option": option, "dates": dates, "min_patients": min_patients, "as_of": as_of}
+    parameters |= {"notes": notes}
     parameters["terminologies"] = terminology.digest()
     workshop = open_engine(engine, workers=_processes(workers, size), progress=progress, address=address)
     with _held(workplace), workshop as run:
         plan = _plan(workplace, path, files, size, parameters, key, admission)
-        run("Hashing", _hash_files, [(files, plan.work / "inputs.json")])
+        run("Hashing", _hash_files, _hash_tasks(files, plan.work))
+        _list_inputs(files, plan.work)
         run("Reading", spill, ((reader, unit, number, plan) for number, unit in enumerate(units)))
-        notes = [Spill.load(plan.spill_file(number).with_suffix(".json")) for number in range(len(units))]
-        end = as_of or _end(reader.record_end(path, option), notes)
-        _gather(plan, notes)
+        spilled = [Spill.load(plan.spill_file(number).with_suffix(".json")) for number in range(len(units))]
+        end = as_of or _end(reader.record_end(path, option), spilled)
+        _gather(plan, spilled)
         buckets = range(plan.buckets)
         run("Ordering", settle_bucket, ((plan, bucket, len(units), units[0].anchor, end) for bucket in buckets))
         rules = tally.rules((tally.Counts.load(plan.bucket_file(bucket)) for bucket in buckets), min_patients)
@@ -133,7 +146,7 @@ def ingest(
         if isinstance(reader, Attaching):
             run("Attaching", reader.attach, ((u, number, plan.dataset, key, dates) for number, u in enumerate(units)))
             reader.gather(plan.dataset, len(units))
-        account = _finish(plan, units, files, notes, rules)
+        account = _finish(plan, units, files, spilled, rules)
         stated = {
             "source": reader.name,
             "transaction_time": reader.record_end(path, option) or "",
@@ -162,7 +175,8 @@ def _plan(
     """Begin in the work folder, or go on in what the same input, code and parameters left there."""
     started = _begin(work, path, files, parameters | {"admission": admission.identity}, key)
     buckets = 1 + size // _BUCKET_BYTES
-    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started, admission)
+    given = parameters["notes"], str(path), parameters["option"]
+    return Plan(work, key, buckets, parameters["dates"], parameters["min_patients"], started, admission, *given)
 
 
 @contextlib.contextmanager
@@ -207,10 +221,28 @@ def _begin(work: Path, path: Path, files: list[Path], parameters: dict[str, Any]
     return started
 
 
+def _hash_tasks(files: list[Path], work: Path) -> list[tuple[list[Path], Path]]:
+    """Divide files, in order, into parts of some size; return each with where its hashes go."""
+    parts: list[list[Path]] = [[]]
+    size = 0
+    for file in files:
+        if size >= _HASHED_AT_ONCE:
+            parts.append([])
+            size = 0
+        parts[-1].append(file)
+        size += file.stat().st_size
+    return [(part, work / "inputs" / f"{number:06d}.json") for number, part in enumerate(parts)]
+
+
 def _hash_files(files: list[Path], out: Path) -> None:
     if not out.exists():
-        rows = [{"bytes": file.stat().st_size, "sha256": durable.file_digest(file)} for file in files]
-        durable.write_json(out, [{"file": number} | row for number, row in enumerate(rows, start=1)])
+        durable.write_json(out, [{"bytes": file.stat().st_size, "sha256": durable.file_digest(file)} for file in files])
+
+
+def _list_inputs(files: list[Path], work: Path) -> None:
+    """Bring the hashes of all files together, in their order."""
+    rows = [row for _, part in _hash_tasks(files, work) for row in orjson.loads(part.read_bytes())]
+    durable.write_json(work / "inputs.json", [{"file": number} | row for number, row in enumerate(rows, start=1)])
 
 
 def _end(stated: str | None, notes: list[Spill]) -> datetime:
@@ -274,6 +306,7 @@ def _finish(plan: Plan, units: list[Unit], files: list[Path], notes: list[Spill]
         events=int(codes.get_column("num_events").sum()),
         subjects=splits.height,
         dropped=dict(sorted((+dropped).items())),
+        identifiers_removed=dict(sorted(sum((note.removed for note in notes), Counter()).items())),
         values=dict(sorted((+values).items())),
         codes_unsound=forms.unsound(codes.get_column("code")),
         codes_backed_off=backed_off[False],

@@ -17,7 +17,7 @@ import pyarrow.ipc as ipc
 
 from lifechart.core import durable
 from lifechart.core.timeline import BIRTH, RECORD_END, UNDATED
-from lifechart.data import tally, units
+from lifechart.data import deaths, tally, units
 from lifechart.data.deidentify import dates
 from lifechart.data.sources import AFTER_END, DUPLICATE, HELD_BACK, LINKED, OLDER_VERSION, order
 from lifechart.data.spill import Plan
@@ -94,21 +94,17 @@ def settle(
     patient. `end`: when observation ended, before any shift. `mode`: as in deidentify.dates.
     """
     rows, superseded = _newest(rows)
-    rows = _supply(rows, linked).join(
-        subjects.select("subject_id", cut=pl.lit(end, pl.Datetime("us")) + pl.col("offset") - pl.col("curtailment")),
-        on="subject_id",
-        how="left",
-        maintain_order="left",
-    )
-    birth = pl.col("time").filter(pl.col("code") == BIRTH).first().over("subject_id")
-    stated = pl.col("time").filter(pl.col("code") == RECORD_END).max().over("subject_id")
-    flagged = rows.with_columns(birth=birth, cut=pl.coalesce(stated, "cut"))
+    rows, superseded = _one_death(rows, superseded)
+    rows = _supply(rows.drop("updated", "revision"), linked)
+    limits = _limits(rows, subjects, end)
+    flagged = rows.join(limits, on="subject_id", how="left", maintain_order="left")
     flagged = flagged.with_columns(outcome=_outcome(rows, anchor))
     kept = flagged.filter(pl.col("outcome").is_null())
     out = pl.concat([superseded, flagged.filter(pl.col("outcome").is_not_null()).select(superseded.columns)])
     dropped = Counter(dict(out.get_column("outcome").value_counts().iter_rows()))
     # Somebody of whom nothing dated is left was not observed.
-    dated = pl.col("time").is_not_null().any().over("subject_id")
+    seen = kept.filter(pl.col("time").is_not_null()).get_column("subject_id").unique()
+    dated = pl.col("subject_id").is_in(seen.to_list())
     unseen = kept.filter(~dated).with_columns(outcome=pl.lit(AFTER_END)).select(superseded.columns)
     converted = units.canonical(kept.filter(dated))
     kept = converted.events
@@ -117,15 +113,28 @@ def settle(
         .unique(_RESOURCE, keep="first", maintain_order=True)
         .join(kept.select(_RESOURCE), on=_RESOURCE, how="anti")
     )
-    capped = dates.cap_ages(kept.filter(pl.col("code") != RECORD_END))
+    observed = kept.filter(pl.col("code") != RECORD_END)
+    capped = dates.cap_ages(observed)
     events = _in_order(pl.concat([capped.select(list(EVENTS)), _record_ends(capped)]))
-    dropped["before the age cap"] += kept.filter(pl.col("code") != RECORD_END).height - capped.height
+    dropped["before the age cap"] += observed.height - capped.height
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in EVENTS if name != "name")
     single = events.filter(~same.fill_null(False))
     dropped["repeated"] += events.height - single.height
     if mode == "year":
         single = single.with_columns(time=dates.years(pl.col("time")))
     return Settled(single, left_out, +dropped, converted.counts, converted.conversions)
+
+
+def _limits(rows: pl.DataFrame, subjects: pl.DataFrame, end: datetime) -> pl.DataFrame:
+    """Return subject_id, birth and cut of each subject: between them lies what may be kept."""
+    times = rows.filter(pl.col("code").is_in([BIRTH, RECORD_END])).select("subject_id", "code", "time")
+    births = (
+        times.filter(pl.col("code") == BIRTH).group_by("subject_id", maintain_order=True).agg(birth=pl.first("time"))
+    )
+    stated = times.filter(pl.col("code") == RECORD_END).group_by("subject_id").agg(stated=pl.col("time").max())
+    found = subjects.join(births, on="subject_id", how="left").join(stated, on="subject_id", how="left")
+    cut = pl.lit(end, pl.Datetime("us")) + pl.col("offset") - pl.col("curtailment")
+    return found.select("subject_id", "birth", cut=pl.coalesce("stated", cut))
 
 
 def _newest(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -150,6 +159,16 @@ def _newest(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         rows.join(verdicts, on=_RESOURCE, how="anti", maintain_order="left"),
         rows.join(verdicts, on=_RESOURCE, maintain_order="left").select(columns),
     )
+
+
+def _one_death(rows: pl.DataFrame, superseded: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Take out the deaths that give way to another; as (rows, superseded), as `_newest` returns them."""
+    others = deaths.superseded(rows)
+    if others is None:
+        return rows, superseded
+    keys = (*_RESOURCE, "code")
+    more = others.with_columns(outcome=pl.lit(DUPLICATE)).select(superseded.columns)
+    return rows.join(others.select(keys), on=keys, how="anti", maintain_order="left"), pl.concat([superseded, more])
 
 
 def _supply(rows: pl.DataFrame, linked: pl.DataFrame) -> pl.DataFrame:
@@ -181,10 +200,10 @@ def _outcome(rows: pl.DataFrame, anchor: str) -> pl.Expr:
     return (
         pl.when(~present)
         .then(pl.lit("patient absent"))
-        .when(pl.col("kind") == "note")
+        .when((pl.col("kind") == "note") & pl.col("text_value").is_null())
         .then(pl.lit(HELD_BACK))
         .when(pl.col("code").str.ends_with(LINKED))
-        .then(pl.lit("medication absent"))
+        .then(pl.lit("medication or device absent"))
         .when(undated)
         .then(pl.lit("no date"))
         .when(pl.col("time") > pl.col("cut"))

@@ -7,7 +7,7 @@ A unit's files are whole or absent, so a killed run takes up where it stopped. R
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from lifechart.core import durable
+from lifechart.data import notes
 from lifechart.data.consent.admission import EVERYBODY, Admission, admit
 from lifechart.data.deidentify import dates, structured
 from lifechart.data.sources import Batch, Fault, Source, Unit, results
@@ -37,12 +38,9 @@ SPILLED: dict[str, Any] = {
     "unit": pl.String,
     "text_value": pl.String,
     "link": pl.UInt64,
-    "comparator": pl.String,
-    "low": pl.Float32,
-    "high": pl.Float32,
-    "flag": pl.String,
 }
-"""Columns of a spilled row: as `sources.ROWS`, with keyed subject ids, shifted times, hashed resource ids and links."""
+"""Columns of a spilled row: as `sources.ROWS`, with keyed subject ids, shifted times, hashed resource ids and links;
+what stood beside a value is in text_value."""
 
 _SEED = 0x6C69_6665
 # Resource ids are only ever compared within one run, so a fast hash of 64 bits does; it is not written to a data set.
@@ -61,6 +59,11 @@ class Plan:
     """When this run began: nothing later can have been observed."""
     admission: Admission = EVERYBODY
     """Who may be in the data set."""
+    notes: str = "hold"
+    """What becomes of prose (data.notes.MODES)."""
+    path: str = ""
+    option: str = ""
+    """Where the records lie, for what identifies patients."""
 
     def spill_file(self, unit: int) -> Path:
         """Rows of one unit."""
@@ -100,6 +103,8 @@ class Spill:
     """Newest time in it that is not after the run itself (ISO 8601, unshifted); empty if none."""
     texts_held_back: int
     """Results in words that the allow-list does not hold."""
+    removed: Counter[str] = field(default_factory=Counter)
+    """Class -> identifiers taken out of prose."""
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -107,6 +112,7 @@ class Spill:
             "counts": [[*key, n] for key, n in sorted(self.counts.items())],
             "withdrawn": [[*key, n] for key, n in sorted(self.withdrawn.items())],
             "linked": [[key, *pair] for key, pair in sorted(self.linked.items())],
+            "removed": dict(self.removed),
         }
         durable.write_bytes(path, orjson.dumps(content))
 
@@ -119,6 +125,7 @@ class Spill:
             | {
                 "counts": Counter({(type_, outcome): n for type_, outcome, n in content["counts"]}),
                 "withdrawn": Counter({(type_, status): n for type_, status, n in content["withdrawn"]}),
+                "removed": Counter(content["removed"]),
                 "linked": {key: (code, name) for key, code, name in content["linked"]},
                 "faults": [Fault(**fault) for fault in content["faults"]],
             }
@@ -137,6 +144,12 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
     for found in source.read(unit):
         batch = admit(found, plan.admission, plan.key)
         read, held_back = results.read(batch.rows, words=False)
+        if plan.notes != "hold":
+            told = notes.identities(source, Path(plan.path), plan.option, batch.rows)
+            prose, removed = notes.deidentified(batch.rows, plan.notes, plan.key, told)
+            read = read.with_columns(text_value=pl.coalesce(prose, "text_value"))
+            known.removed += removed
+            held_back -= prose.count()
         rows, subjects = _protect(read, plan)
         known.texts_held_back += held_back
         frames.append(rows)

@@ -25,20 +25,17 @@ from lifechart.data.sources import fhir
 Resource = dict[str, Any]
 
 PATIENT_TYPES = {
-    "AllergyIntolerance": "patient",
-    "CarePlan": "patient",
-    "Condition": "patient",
-    "Device": "patient",
-    "DiagnosticReport": "patient",
-    "Encounter": "patient",
-    "FamilyMemberHistory": "patient",
-    "ImagingStudy": "patient",
-    "Immunization": "patient",
-    "MedicationAdministration": "patient",
-    "MedicationRequest": "patient",
-    "MedicationStatement": "patient",
-    "Observation": "patient",
-    "Procedure": "patient",
+    "AdverseEvent": "subject",
+    **dict.fromkeys(
+        (
+            *("AllergyIntolerance", "CarePlan", "CareTeam", "Condition", "Coverage", "Device", "DeviceRequest"),
+            *("DeviceUseStatement", "DiagnosticReport", "Encounter", "EpisodeOfCare", "FamilyMemberHistory", "Flag"),
+            *("Goal", "ImagingStudy", "Immunization", "MedicationAdministration", "MedicationDispense"),
+            *("MedicationRequest", "MedicationStatement", "NutritionOrder", "Observation", "Procedure"),
+            *("QuestionnaireResponse", "ServiceRequest"),
+        ),
+        "patient",
+    ),
 }
 """Resource types of a chart, and the search parameter that names their patient. Notes are not read: nothing here does
 anything with them yet."""

@@ -1,15 +1,17 @@
 """A read-only FHIR R4 server over the simulated hospital's export: it stands in for the EHR.
 
-It reads, searches by patient, and gives a patient's whole chart (`$everything`); `/` lists the patients with a link to
-open each in Lifechart. No cross-origin access is granted, and nothing can be written.
+It reads, searches by patient, gives a patient's whole chart (`$everything`) and everything there is (`$export`, in
+`ehr_bulk`, for clients that `ehr_token` knows); `/` lists the patients with a link to open each in Lifechart. No
+cross-origin access is granted, and nothing can be written.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import orjson
@@ -22,40 +24,60 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lifechart.simulate import ehr_page
+from lifechart.simulate.ehr_bulk import Bulk
 from lifechart.simulate.ehr_records import Records
 from lifechart.simulate.ehr_search import DIRECTORY, PAGING, BadSearch, parameters, search
+from lifechart.simulate.ehr_token import TOKEN_PATH, Tokens
 
 _JSON = "application/fhir+json"
 _DEFAULT_COUNT, _MOST = 50, 1_000
+_CONFIGURATION = "/fhir/.well-known/smart-configuration"
+_OPEN = ("/fhir/metadata", _CONFIGURATION, TOKEN_PATH)
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
 
 def create_ehr(
-    fhir_dir: Path, *, token: str = "", chart_url: str = "http://127.0.0.1:8800/patients/{patient}"
+    fhir_dir: Path,
+    *,
+    token: str = "",
+    clients: Mapping[str, Any] | None = None,
+    bulk_polls: int = 2,
+    chart_url: str = "http://127.0.0.1:8800/patients/{patient}",
 ) -> Starlette:
     """Return the ASGI application; its index is built here, a few seconds for 2,000 lives.
 
-    `token`: if given, everything but `/fhir/metadata` wants it as a bearer token. `chart_url`: where `{patient}` opens
-    in Lifechart. Raises InputError if the folder holds no export.
+    `token`: if given, everything but `/fhir/metadata` wants it as a bearer token. `clients`: client ids and their
+    public JWK sets; if given, everything wants that token or one of those that these clients are given. `bulk_polls`:
+    how often an export is not ready yet. `chart_url`: where `{patient}` opens in Lifechart. Raises InputError if the
+    folder holds no export.
     """
     records = Records(fhir_dir)
+    tokens, bulk = Tokens(clients or {}), Bulk(records, polls=bulk_polls)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
+        bulk.close()
         records.close()
 
-    server = _Server(records, chart_url, secured=bool(token))
+    server = _Server(records, chart_url, secured=bool(token or tokens))
     routes = [
         Route("/", server.page),
+        Route(TOKEN_PATH, tokens.give, methods=["POST"]),
+        Route(_CONFIGURATION, tokens.configuration),
         Route("/fhir/metadata", server.metadata),
+        Route("/fhir/$export", bulk.start),
+        Route("/fhir/Patient/$export", bulk.start),
+        Route("/fhir/Group/{group}/$export", bulk.start),
+        Route("/fhir/bulk-status/{job}", bulk.status, methods=["GET", "DELETE"]),
+        Route("/fhir/bulk-files/{job}/{file}", bulk.file),
         Route("/fhir/Patient/{id}/$everything", server.everything),
         Route("/fhir/{kind}", server.find),
         Route("/fhir/{kind}/{id}", server.read),
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(_Guard, token=token)],
+        middleware=[Middleware(_Guard, token=token, tokens=tokens)],
         exception_handlers={HTTPException: _refused, BadSearch: _bad_search},
         lifespan=lifespan,
     )
@@ -106,8 +128,9 @@ class _Server:
 class _Guard:
     """Asks for the bearer token, and says to every answer that it must not be kept."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: str, tokens: Tokens) -> None:
         self._app, self._wanted = app, f"Bearer {token}".encode() if token else b""
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -120,7 +143,9 @@ class _Guard:
             await send(message)
 
         given = dict(scope["headers"]).get(b"authorization", b"")
-        if self._wanted and scope["path"] != "/fhir/metadata" and not hmac.compare_digest(given, self._wanted):
+        secured = (self._wanted or self._tokens) and scope["path"] not in _OPEN
+        known = bool(self._wanted) and hmac.compare_digest(given, self._wanted)
+        if secured and not known and not self._tokens.good(given):
             answer = _outcome(401, "login", "a bearer token is wanted", {"WWW-Authenticate": "Bearer"})
             await answer(scope, receive, sealed)
             return
@@ -203,7 +228,12 @@ def _capabilities(base: str, kinds: list[str], secured: bool) -> dict[str, objec
         }
         for kind in kinds
     ]
-    rest: dict[str, object] = {"mode": "server", "resource": resources}
+    bulk = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
+    rest: dict[str, object] = {
+        "mode": "server",
+        "resource": resources,
+        "operation": [{"name": "export", "definition": bulk}],
+    }
     if secured:
         rest["security"] = {"cors": False, "description": "A bearer token that the hospital hands out."}
     return {

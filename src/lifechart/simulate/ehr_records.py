@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from lifechart.core.errors import InputError, RecordError
 Resource = dict[str, Any]
 _READ_AT_ONCE = 1 << 22
 """Rows of one patient that lie within so many bytes are read in one go, whatever lies between them."""
+_AT_A_TIME = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,20 @@ class Records:
         file, number = self._files.get(kind), self._numbers.get(patient)
         return file.lines(file.owned(number)) if file and number is not None else []
 
+    def every(self, kind: str) -> Iterator[bytes]:
+        """Yield every resource of a type, in the order of the file."""
+        file = self._files.get(kind)
+        for start in range(0, len(file) if file else 0, _AT_A_TIME):
+            assert file is not None
+            yield from file.lines(range(start, min(start + _AT_A_TIME, len(file))))
+
+    def owner_of(self, resource: Resource) -> str:
+        """Return the id of the patient whose a resource is; empty if it is nobody's."""
+        if resource["resourceType"] == "Patient":
+            return str(resource["id"])
+        number = self._owner(resource)
+        return "" if number < 0 else str((resource.get("subject") or resource["patient"])["reference"]).split("/")[-1]
+
     def count(self, patient: str) -> int:
         """Return how many resources one patient has."""
         number = self._numbers.get(patient)
@@ -114,6 +129,9 @@ class _File:
         whose = np.array(owners, dtype=np.int32)
         self._by_owner = np.argsort(whose, kind="stable").astype(np.int32)
         self._owners = whose[self._by_owner]
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
 
     def find(self, name: str) -> int | None:
         key = name.encode()

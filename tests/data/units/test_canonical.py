@@ -255,7 +255,7 @@ def test_the_account_and_the_table_of_conversions(tmp_path: Path) -> None:
     account, events = take(tmp_path / "in", tmp_path / "out")
     assert account.values == {"converted": 5, "implausible": 1, "unit respelled": 1}
     assert account.codes_unsound == {"LOINC: check digit": 1}
-    assert ("converted", "5") in account.values_table()
+    assert ("converted", "<11") in account.values_table(), "what a terminal shows hides small cells"
     stated = orjson.loads((tmp_path / "out" / "account.json").read_bytes())
     assert stated["values"] == account.values
     table = pl.read_parquet(tmp_path / "out" / "metadata" / "units.parquet")

@@ -1,9 +1,13 @@
 """The contract of a source: a record format, read in units of bounded size into rows of one shape.
 
-`fhir` reads Bulk NDJSON and bundles: `documents` opens the files, `fhir_mapping` is the table of what is read,
-`fhir_types` applies it to one resource, `fhir_reader` to many, `fhir_chart` to a live chart. `tables` reads any CSV or
-Parquet under a declarative mapping, `meds` a MEDS data set, `dicom` the headers of images. `order` says which of two
-events of one moment comes first, `results` how results in words are written.
+`fhir` reads Bulk NDJSON and bundles: `documents` opens the files, `fhir_mapping` and `fhir_elements` are the tables of
+what is read, `fhir_types` applies them to one resource, `fhir_reader` to many, `fhir_lines` to NDJSON fast,
+`fhir_chart` to a live chart; `fhir_export` fetches the files from a server. `tables` reads any CSV or Parquet under a
+declarative mapping, `meds` a MEDS data set, `omop` an OMOP CDM, `vcf` variants and polygenic scores,
+`ccda` documents, `dicom` the headers of images, `notes` texts, `pathology` and `naaccr` tumours, `registry` deaths and
+outcomes, `linked` several of them as one; what they share is `frames`, which opens tables, `cells`, which reads what
+stands in them, and `flat`, which finds fields under whatever name. `order` says which of two events of one moment comes
+first, `results` how results in words are written.
 A source says what stands in a file; it never de-identifies, sorts or writes: `data.ingest` does that for all of them.
 """
 
@@ -52,35 +56,14 @@ COMPARATORS = ("<", "<=", ">=", ">", "ad")
 """`ad`: enough to reach the value given (FHIR R5)."""
 
 FLAGS = (
-    *(
-        "N",
-        "L",
-        "LL",
-        "H",
-        "HH",
-        "A",
-        "AA",
-        "POS",
-        "NEG",
-        "IND",
-        "DET",
-        "ND",
-        "S",
-        "I",
-        "R",
-        "<",
-        ">",
-        "U",
-        "D",
-        "B",
-        "W",
-    ),
-    *("unknown", "asked-unknown", "not-asked", "asked-declined", "not-performed", "error", "masked", "not-applicable"),
+    *("N", "L", "LL", "H", "HH", "A", "AA", "POS", "NEG", "IND", "DET", "ND", "S", "I", "R", "<", ">", "U", "D", "B"),
+    *("W", "unknown", "asked-unknown", "not-asked", "asked-declined", "not-performed", "error", "masked"),
+    "not-applicable",
 )
 """v3-ObservationInterpretation codes, then data-absent-reason codes; what is not listed is left out."""
 
-LINKED = "?"
-"""Stands in a code for what the linked resource will supply."""
+LINKED = "\n?"
+"""Stands in a code for what the linked resource will supply. No code of a record has a line's end in it."""
 
 KEPT, NOT_MAPPED, WITHDRAWN, QUARANTINED = "kept", "not mapped", "withdrawn", "quarantined"
 DUPLICATE, OLDER_VERSION, AFTER_END, HELD_BACK = "duplicate", "older version", "after the end", "held back"
@@ -88,8 +71,11 @@ WITHHELD = "withheld by consent"
 OUTCOMES = (KEPT, NOT_MAPPED, WITHDRAWN, WITHHELD, HELD_BACK, DUPLICATE, OLDER_VERSION, AFTER_END, QUARANTINED)
 """What can become of a resource; every one read ends as exactly one of these. `withdrawn`: its own status says that it
 did not happen or was entered in error. `withheld by consent`: its patient may not be in this build (data.consent).
-`held back`: a note, whose text is not de-identified yet. `after the end`: dated after the patient's observation
+`held back`: a note, where notes are not asked for (data.notes). `after the end`: dated after the patient's observation
 ends."""
+
+SELF_DESCRIBED = ("linked", "tables")
+"""Sources that a folder names itself, by a file of its own; they are asked first, whatever else lies there."""
 
 ENTRY_BITS = 24
 """A position is `line << ENTRY_BITS | entry`: the line within the unit, and the entry of a bundle on that line."""
@@ -115,6 +101,8 @@ class Unit:
     """The resource type whose rows prove that a patient exists; empty: any row does."""
     option: str = ""
     """As given to `units`."""
+    texts: bool = False
+    """Whether the prose of notes and reports is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +193,7 @@ def find_source(path: Path, name: str | None = None) -> Source:
         if name not in known:
             raise InputError("--source", name, f"one of {sorted(known)}")
         return known[name]
-    for plug in known.values():
+    for plug in sorted(known.values(), key=lambda plug: plug.name not in SELF_DESCRIBED):
         if plug.detects(path):
             return plug
     raise InputError("PATH", str(path), f"records in one of the formats {sorted(known)}")

@@ -14,13 +14,16 @@ from lifechart.data.sources import Span, Unit
 
 LINE_SUFFIXES = (".ndjson", ".jsonl")
 SUFFIXES = (*LINE_SUFFIXES, ".json")
+UNFINISHED = ".export.json"
+"""Lies in a folder while a bulk export into it is not finished."""
 UNIT_BYTES = 64 << 20
 """A unit holds about this much; its rows take about as much memory again."""
 MAX_LINE = 64 << 20
 """A longer line is quarantined unread."""
 MAX_DOCUMENT = 512 << 20
 """A document must fit in memory whole; a larger one is quarantined unread (Bulk NDJSON has no such bound)."""
-_CHUNK = 4 << 20
+_CHUNK = 256 << 10
+# Small enough to stay in a core's own cache from the reading to the parsing.
 _SNIFF = 1 << 16
 _PACKED = (".gz", ".bgz")
 
@@ -89,7 +92,20 @@ def plan(source: str, files: list[Path], anchor: str) -> list[Unit]:
 
 
 def read_lines(span: Span) -> Iterator[Lines]:
-    """Yield the lines that begin within a span, some megabytes at a time.
+    """Yield the lines of `read_blocks`, without their ends."""
+    for block, too_long in read_blocks(span):
+        lines: Lines = list(block.split(b"\n"))
+        if block.endswith(b"\n"):
+            lines.pop()
+        if too_long:
+            lines[-1] = None
+        yield lines
+
+
+def read_blocks(span: Span) -> Iterator[tuple[bytes, bool]]:
+    """Yield the lines that begin within a span, some hundred kilobytes of whole lines at a time, ends included.
+
+    With each: whether its last line is longer than MAX_LINE, and so is not all there.
 
     Raises EndsEarly after the last whole block of a truncated gzip file.
     """
@@ -105,7 +121,7 @@ def read_lines(span: Span) -> Iterator[Lines]:
         yield from _blocks(stream, budget)
 
 
-def _blocks(stream: BufferedReader | gzip.GzipFile, budget: int) -> Iterator[Lines]:
+def _blocks(stream: BufferedReader | gzip.GzipFile, budget: int) -> Iterator[tuple[bytes, bool]]:
     early = False
     while budget:
         block, early = fill(stream, _CHUNK if budget < 0 else min(_CHUNK, budget))
@@ -122,12 +138,7 @@ def _blocks(stream: BufferedReader | gzip.GzipFile, budget: int) -> Iterator[Lin
                 rest, taken, early = b"", 0, True
             block += rest
             budget = budget if budget < 0 else max(0, budget - taken)
-        lines: Lines = list(block.split(b"\n"))
-        if block.endswith(b"\n"):
-            lines.pop()
-        if too_long:
-            lines[-1] = None
-        yield lines
+        yield block, too_long
         if early:
             break
     if early:

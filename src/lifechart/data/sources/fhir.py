@@ -12,13 +12,13 @@ from pathlib import Path
 import orjson
 
 from lifechart.core.errors import InputError
-from lifechart.data.sources import Batch, Unit, documents
+from lifechart.data.sources import Batch, Unit, documents, fhir_identities
 from lifechart.data.sources.fhir_chart import Chart, chart, read_chart
 from lifechart.data.sources.fhir_reader import Reader
 
 __all__ = ["Chart", "Fhir", "chart", "read_chart", "source"]
 
-_BATCH_ROWS = 250_000
+_BATCH_ROWS = 100_000
 
 
 class Fhir:
@@ -38,7 +38,9 @@ class Fhir:
         return False
 
     def files(self, path: Path, option: str = "") -> list[Path]:
-        """Return the JSON and NDJSON files, sorted."""
+        """Return the JSON and NDJSON files, sorted; raises InputError for an export that is not finished."""
+        if (path / documents.UNFINISHED).exists():
+            raise InputError("PATH", str(path), "a finished export: the same `lifechart export` goes on with this one")
         return documents.find_files(path)
 
     def units(self, path: Path, option: str = "") -> list[Unit]:
@@ -56,27 +58,39 @@ class Fhir:
                     raise InputError(file.name, "a manifest", "a Bulk Data manifest with a transactionTime") from error
         return max(found, default=None)
 
+    def identifiers(self, path: Path, option: str, patients: set[str]) -> dict[str, dict[str, list[str]]]:
+        """Return how the Patient resources identify those asked for (data.notes)."""
+        return fhir_identities.identifiers(self.files(path), patients)
+
     def read(self, unit: Unit) -> Iterator[Batch]:
         """Read a unit's files; batches of at most some hundred thousand rows."""
-        reader = Reader()
-        for span in unit.spans:
-            reader.starts.append(reader.lines)
-            path = Path(span.path)
-            if span.stop < 0 and not documents.holds_lines(path):
-                with _no_collector():
-                    reader.document(path)
-            else:
-                try:
-                    for lines in documents.read_lines(span):
-                        with _no_collector():
-                            reader.block(lines)
-                        if len(reader.rows.rows) > _BATCH_ROWS:
-                            yield reader.take()
-                except documents.EndsEarly:
-                    reader.ends_early()
-            if len(reader.rows.rows) > _BATCH_ROWS:
-                yield reader.take()
-        yield reader.take()
+        reader = Reader(texts=unit.texts)
+        stretches = _stretches(reader, unit)
+        more = True
+        while more:
+            with _no_collector():
+                more = next(stretches, False)
+                batch = reader.take()
+            yield batch
+
+
+def _stretches(reader: Reader, unit: Unit) -> Iterator[bool]:
+    """Let the reader read a unit's files; yield True whenever it has rows enough for a batch."""
+    for span in unit.spans:
+        reader.starts.append(reader.lines)
+        path = Path(span.path)
+        if span.stop < 0 and not documents.holds_lines(path):
+            reader.document(path)
+        else:
+            try:
+                for block, too_long in documents.read_blocks(span):
+                    reader.block(block, too_long)
+                    if len(reader.rows.rows) > _BATCH_ROWS:
+                        yield True
+            except documents.EndsEarly:
+                reader.ends_early()
+        if len(reader.rows.rows) > _BATCH_ROWS:
+            yield True
 
 
 class _no_collector:  # noqa: N801 -- used as a statement

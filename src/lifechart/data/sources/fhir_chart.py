@@ -12,11 +12,12 @@ import polars as pl
 from lifechart.core.errors import RecordError
 from lifechart.core.timeline import COLUMNS, Timeline
 from lifechart.data import units
-from lifechart.data.sources import LINKED, results
+from lifechart.data.sources import LINKED, ROWS, results
 from lifechart.data.sources.fhir_reader import Reader
 from lifechart.data.sources.fhir_rows import UNCODED, Resource, Rows, microseconds, moment
 from lifechart.data.sources.order import rank
 
+_UNMARKED = (None, None, None, None)
 _ORDER = 7
 # Length of the part of an event's tuple that orders it and, but for the rank, says what it is; see _events.
 
@@ -75,7 +76,7 @@ def chart(resources: Iterable[Resource], as_of: datetime | None = None) -> Chart
 
 
 def _events(rows: Rows, as_of: datetime | None) -> list[tuple[Any, ...]]:
-    """Return (time, rank, code, value, text, unit, kind, reference) of each row, links followed."""
+    """Return (time, rank, code, value, text, unit, kind, reference, *marks) of each row, links followed."""
     visits: dict[str, int] = {}
     for _, _, identity, concept, time, *_ in rows.rows:
         if rows.table[concept][3] == "Encounter" and time is not None:
@@ -84,7 +85,7 @@ def _events(rows: Rows, as_of: datetime | None) -> list[tuple[Any, ...]]:
     bare = None if as_of is None else moment(as_of.date().isoformat())
     owners: dict[str, int] = {}
     events = []
-    for position, _, identity, concept, time, value, unit, text, link in rows.rows:
+    for number, (position, _, identity, concept, time, value, unit, text, link) in enumerate(rows.rows):
         code, _, kind, type_ = rows.table[concept]
         reference = f"{type_}/{identity}" if identity else None
         if reference is not None and owners.setdefault(reference, position) != position:
@@ -96,22 +97,21 @@ def _events(rows: Rows, as_of: datetime | None) -> list[tuple[Any, ...]]:
             time = visits.get(link)
         if time is not None and time == bare:
             time = now
-        events.append((time, rank(code, kind), code, value, text, unit, kind, reference))
+        marks = rows.marks.get(number, _UNMARKED)
+        events.append((time, rank(code, kind), code, value, text, unit, kind, reference, *marks))
     return events
 
 
 def _in_one_unit(events: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Put values right by the functions that training data go through; words that no list holds stay, for the page."""
-    times, ranks, codes, values, texts, written, kinds, references = zip(*events, strict=True)
-    frame = pl.DataFrame(
-        {"code": codes, "numeric_value": values, "text_value": texts, "unit": written, "kind": kinds},
-        schema={name: COLUMNS[name] for name in ("code", "numeric_value", "text_value", "unit", "kind")},
-        strict=False,
-    )
+    times, ranks, codes, values, texts, written, kinds, references, *marks = zip(*events, strict=True)
+    columns = {"code": codes, "numeric_value": values, "text_value": texts, "unit": written, "kind": kinds}
+    columns |= dict(zip(("comparator", "low", "high", "flag"), marks, strict=True))
+    frame = pl.DataFrame(columns, schema={name: ROWS[name] for name in columns}, strict=False)
     read, _ = results.read(frame, words=True)
     found = units.canonical(read).events
-    columns = (found.get_column(name).to_list() for name in ("code", "numeric_value", "text_value", "unit", "kind"))
-    return list(zip(times, ranks, *columns, references, strict=True))
+    put_right = (found.get_column(name).to_list() for name in ("code", "numeric_value", "text_value", "unit", "kind"))
+    return list(zip(times, ranks, *put_right, references, strict=True))
 
 
 def _key(event: tuple[Any, ...]) -> tuple[Any, ...]:

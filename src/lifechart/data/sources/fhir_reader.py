@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import orjson
@@ -20,13 +23,35 @@ from lifechart.data.sources import (
     Fault,
     documents,
 )
+from lifechart.data.sources.fhir_lines import LineReader, line_readers
 from lifechart.data.sources.fhir_rows import Resource, Rows, Unusable
-from lifechart.data.sources.fhir_types import HANDLERS
+from lifechart.data.sources.fhir_types import HANDLERS, resource_types
 
 UNKNOWN = "(unknown)"
 """The type of what could not be read far enough to tell."""
-_PREFIX = b'{"resourceType":"'
+_OPENING, _SPACED_OPENING = b'{"resourceType":"', b'{"resourceType": "'
 _STEP = 1 << ENTRY_BITS
+_LONGEST_TYPE = 64
+_LINE_ENDS = b"}\r"
+
+
+@cache
+def unread_types() -> frozenset[str]:
+    """Return the resource types that are known and not mapped."""
+    return resource_types() - HANDLERS.keys() - {"Bundle"}
+
+
+@dataclass(slots=True)
+class _Lines:
+    """The lines of one type: how they are read fast (None: not at all), and how many were."""
+
+    type: str
+    read: LineReader | None
+    number: int = 0
+
+
+_NO_OPENING: tuple[bytes, _Lines | None] = (b"\n", None)
+# Opens no line.
 
 
 class Reader:
@@ -40,74 +65,121 @@ class Reader:
         self.faults: list[Fault] = []
         self.starts: list[int] = []
         self.lines = 0
-        self._skip: tuple[bytes, ...] = ()
-        # Openings of lines whose type is not mapped: such a line is counted and not parsed.
+        readers = line_readers(self.rows)
+        self._by_type = {type_.encode(): _Lines(type_, None) for type_ in unread_types()}
+        self._by_type |= {type_.encode(): _Lines(type_, read) for type_, read in readers.items()}
 
     @property
     def counts(self) -> Counter[tuple[str, str]]:
         """(type, outcome) -> resources read since the last `take`."""
-        return self._others + Counter({(type_, KEPT): number for type_, number in self._kept.items()})
+        found = self._others + Counter({(type_, KEPT): number for type_, number in self._kept.items()})
+        for lines in self._by_type.values():
+            if lines.number:
+                found[lines.type, KEPT if lines.read else NOT_MAPPED] += lines.number
+        return found
 
-    def resource(self, r: Any, position: int) -> str | None:
-        """Read one resource, or the resources of one bundle; return the type if it is not mapped."""
+    def resource(self, r: Any, position: int) -> None:
+        """Read one resource, or the resources of one bundle."""
         try:
             type_ = r["resourceType"]
             handler = HANDLERS.get(type_)
         except (TypeError, KeyError):
             self._fault(position, UNKNOWN, "not a resource")
-            return None
+            return
         if handler is None:
             if type_ == "Bundle":
                 self._bundle(r, position)
-                return None
-            self._others[str(type_), NOT_MAPPED] += 1
-            return str(type_)
+            else:
+                self._others[type_ if type_ in resource_types() else UNKNOWN, NOT_MAPPED] += 1
+            return
         rows = self.rows
         rows.position = position
         before = len(rows.rows)
         try:
+            if not isinstance(r.get("id"), (str, NoneType)):
+                raise Unusable("id is not a string")
             status = handler(rows, r)
-            meta = r.get("meta")
-            if meta is not None:
-                updated, version = meta.get("lastUpdated"), meta.get("versionId")
-                if updated or version:
-                    number = int(version) if version and version.isdigit() else None
-                    rows.versions.append((position, updated, number))
+            if (meta := r.get("meta")) is not None:
+                rows.version(position, meta.get("lastUpdated"), meta.get("versionId"))
         except Unusable as error:
-            del rows.rows[before:]
+            rows.take_back(before)
             self._fault(position, type_, str(error))
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError):
-            del rows.rows[before:]
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError):
+            rows.take_back(before)
             self._fault(position, type_, "malformed")
         else:
             if status is None:
                 self._kept[type_] += 1
             else:
-                self._others[type_, WITHDRAWN] += 1
-                self.withdrawn[type_, status] += 1
-        return None
+                self._withdrawn(type_, status)
 
-    def block(self, lines: documents.Lines) -> None:
-        """Read a block of NDJSON lines."""
-        loads, one, skip = orjson.loads, self.resource, self._skip
-        position = self.lines << ENTRY_BITS
-        for line in lines:
-            if not line:
-                if line is None:
-                    self._fault(position, UNKNOWN, "line too long")
-            elif line.startswith(skip) and line.endswith((b"}", b"}\r")):
-                self._others[line[17 : line.find(b'"', 17)].decode(), NOT_MAPPED] += 1
-            else:
-                try:
-                    value = loads(line)
-                except orjson.JSONDecodeError:
-                    self._unparsed(line, position)
+    def block(self, block: bytes, too_long: bool) -> None:
+        """Read whole lines of NDJSON; with `too_long`, the last of them is not all there.
+
+        A line of a type that is not mapped is counted and neither copied nor parsed; a line whose opening names a type
+        that can be is read the fast way; every other is parsed whole.
+        """
+        at, end, position, rows = 0, len(block), self.lines << ENTRY_BITS, self.rows
+        find, opens = block.find, block.startswith
+        opening, lines = _NO_OPENING
+        while at < end:
+            stop = find(b"\n", at)
+            stop = end if stop < 0 else stop
+            if too_long and stop >= end - 1:
+                self._fault(position, UNKNOWN, "line too long")
+                position += _STEP
+                break
+            if not opens(opening, at):
+                opening, lines = self._opening(block, at)
+            if lines is None:
+                if stop > at:
+                    self._whole(block[at:stop], position)
+            elif lines.read is None:
+                if block[stop - 1] in _LINE_ENDS:
+                    lines.number += 1
                 else:
-                    unmapped = one(value, position)
-                    if unmapped is not None and line.startswith(_PREFIX):
-                        skip = self._skip = (*skip, _PREFIX + unmapped.encode() + b'"')
-            position += _STEP
-        self.lines += len(lines)
+                    self._whole(block[at:stop], position)
+            else:
+                line = block[at:stop]
+                rows.position = position
+                try:
+                    if not line.isascii():
+                        line.decode()
+                    status = lines.read(line)
+                except Exception:
+                    # Whatever it is, the general reader meets it again and says what becomes of the line.
+                    self._whole(line, position)
+                else:
+                    if status is None:
+                        lines.number += 1
+                    else:
+                        self._withdrawn(lines.type, status)
+            at, position = stop + 1, position + _STEP
+        self.lines = position >> ENTRY_BITS
+
+    def _opening(self, block: bytes, at: int) -> tuple[bytes, _Lines | None]:
+        """Return how the line at `at` opens up to the end of its type's name, and the lines of that type."""
+        for opening in (_OPENING, _SPACED_OPENING):
+            if block.startswith(opening, at):
+                start = at + len(opening)
+                stop = block.find(b'"', start, start + _LONGEST_TYPE)
+                lines = self._by_type.get(block[start:stop])
+                if lines is not None:
+                    return block[at : stop + 1], lines
+        return _NO_OPENING
+
+    def _whole(self, line: bytes, position: int) -> None:
+        """Parse a line whole and read it as any resource is."""
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            self._unparsed(line, position)
+        else:
+            self.resource(value, position)
+
+    def _withdrawn(self, type_: str, status: str) -> None:
+        self._others[type_, WITHDRAWN] += 1
+        self.withdrawn[type_, status] += 1
 
     def document(self, path: Path) -> None:
         """Read a whole file: a bundle, a resource, or a list of resources."""
@@ -150,8 +222,14 @@ class Reader:
             starts=self.starts,
             lines=self.lines,
         )
-        rows.rows, rows.versions, rows.linked = [], [], {}
+        # Emptied in place: the readers of lines hold on to these.
+        rows.rows.clear()
+        rows.marks.clear()
+        rows.versions.clear()
+        rows.linked = {}
         self._kept, self._others = dict.fromkeys(HANDLERS, 0), Counter()
+        for lines in self._by_type.values():
+            lines.number = 0
         self.withdrawn, self.faults = Counter(), []
         return batch
 
@@ -215,5 +293,16 @@ def frame_of(rows: Rows) -> pl.DataFrame:
         frame = frame.join(versions, on="position", how="left", maintain_order="left")
     else:
         frame = frame.with_columns(updated=pl.lit(None, pl.String), revision=pl.lit(None, pl.Int64))
-    absent = [pl.lit(None, dtype).alias(name) for name, dtype in ROWS.items() if name not in frame.columns]
-    return frame.with_columns(absent).select(list(ROWS))
+    return frame.with_columns(_marks(rows)).select(list(ROWS))
+
+
+def _marks(rows: Rows) -> list[pl.Series | pl.Expr]:
+    """Return the columns of `Rows.marks`."""
+    names = ("comparator", "low", "high", "flag")
+    if not rows.marks:
+        return [pl.lit(None, ROWS[name]).alias(name) for name in names]
+    columns: list[list[Any]] = [[None] * len(rows.rows) for _ in names]
+    for number, marks in rows.marks.items():
+        for column, mark in zip(columns, marks, strict=True):
+            column[number] = mark
+    return [pl.Series(name, column, ROWS[name], strict=False) for name, column in zip(names, columns, strict=True)]

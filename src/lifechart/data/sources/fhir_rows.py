@@ -6,7 +6,7 @@ This is the hot path of ingestion and of the live chart, so a row is a tuple and
 from __future__ import annotations
 
 import calendar
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from lifechart.codes import systems
@@ -15,15 +15,18 @@ from lifechart.data.sources.fhir_mapping import PREFERRED_SYSTEMS
 Resource = dict[str, Any]
 Row = tuple[int, int, str | None, int, int | None, float | None, str | None, str | None, str | None]
 """(position, patient, resource id, concept, time in µs, numeric value, unit, text, link)"""
+Marks = tuple[str | None, float | None, float | None, str | None]
+"""(comparator, low, high, flag): what a record says of a value beside the value, as in ROWS"""
 Concept = tuple[str, str | None, str, str]
 """(code, name, kind, resource type)"""
 UNCODED = f"{systems.UNLISTED}//*"
 """The code of a concept that a person only described in words; the words stand in text_value."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 -- naive wall clock, as everywhere
-_MICROSECOND = timedelta(microseconds=1)
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
+_LONGEST_VERSION = 18
+# Digits that an Int64 holds.
 
 
 class Unusable(Exception):
@@ -33,13 +36,18 @@ class Unusable(Exception):
 class Rows:
     """Rows of many resources, and the dictionaries that make them cheap. `position` names the resource at hand."""
 
-    __slots__ = ("aliases", "concepts", "linked", "patients", "position", "rows", "table", "texts", "times", "versions")
+    __slots__ = (
+        *("aliases", "concepts", "linked", "marks", "patients", "position"),
+        *("rows", "table", "texts", "times", "versions"),
+    )
 
     def __init__(self, *, texts: bool) -> None:
         self.texts = texts
         """Whether notes' text is read (a live chart) or held back (a data set)."""
         self.position = 0
         self.rows: list[Row] = []
+        self.marks: dict[int, Marks] = {}
+        """Of the rows that have any, by their number in `rows`."""
         self.patients: dict[str, int] = {}
         """Reference as written -> number of the patient; the ids are `patient_ids()`."""
         self.concepts: dict[tuple[str | None, ...], int] = {}
@@ -50,6 +58,12 @@ class Rows:
         self.linked: dict[str, tuple[str, str]] = {}
         self.aliases: dict[str, str] = {}
         """fullUrl -> id, for bundles whose entries are referred to by another name than their id."""
+
+    def take_back(self, length: int) -> None:
+        """Forget the rows from the `length`-th on."""
+        for number in range(length, len(self.rows)):
+            self.marks.pop(number, None)
+        del self.rows[length:]
 
     def patient_ids(self) -> list[str]:
         """Return the id of each patient number."""
@@ -64,12 +78,24 @@ class Rows:
             found = self.patients[reference] = len(self.patients)
         return found
 
+    def version(self, position: int, updated: Any, version: Any) -> None:
+        """Note the version that a resource states, if it does."""
+        if updated or version:
+            numbered = isinstance(version, str) and version.isdecimal() and len(version) <= _LONGEST_VERSION
+            self.versions.append(
+                (position, updated if isinstance(updated, str) else None, int(version) if numbered else None)
+            )
+
     def when(self, text: str) -> int:
         """Return the naive wall-clock time in µs; a day, month or year alone counts at its end. Raises Unusable."""
-        key = text[:19]
-        found = self.times.get(key)
+        found = self.times.get(text)
         if found is None:
-            found = self.times[key] = moment(key)
+            # Without fractions and time zone, many texts say the same.
+            key = text[:19]
+            found = self.times.get(key)
+            if found is None:
+                found = self.times[key] = moment(key)
+            self.times[text] = found
         return found
 
     def fixed(self, code: str, name: str | None, kind: str, type_: str) -> int:
@@ -96,7 +122,7 @@ class Rows:
 def code_of(coding: Resource) -> str:
     """Return `SYSTEM//CODE` of a coding; raises Unusable if it has no code."""
     code = coding.get("code")
-    if not code or not isinstance(code, str):
+    if not code or not isinstance(code, str) or "\n" in code:
         raise Unusable("no code")
     return systems.join(coding.get("system") or "", code)
 
@@ -125,7 +151,8 @@ def tail(reference: str, aliases: dict[str, str]) -> str:
 
 def microseconds(time: datetime) -> int:
     """Return µs since 1970 of a naive time."""
-    return (time - _EPOCH) // _MICROSECOND
+    since = time - _EPOCH
+    return (since.days * 86_400 + since.seconds) * _SECOND + since.microseconds
 
 
 def moment(text: str) -> int:

@@ -7,8 +7,6 @@ quotes. A gzipped CSV cannot be entered in the middle, so it is one part.
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,19 +19,23 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from lifechart.data.sources import Span, Unit, documents
+from lifechart.data.sources import Span, Unit
+from lifechart.data.sources.streams import REPLACEMENT, Part, Unpacked, open_plain
 
 DELIMITED = (".csv", ".tsv", ".txt", ".psv")
 PARQUET = ".parquet"
 LINE = "line"
 """Column that numbers a frame's rows within their span, from 0, broken rows included."""
-UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, ValueError)
+UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, ValueError, csv.Error)
 """What reading a table can raise when its bytes are at fault."""
 
-_UNIT_BYTES = 64 << 20
-_UNIT_ROWS = 1_000_000
-_ROW_BYTES = 100
-"""What a row of Parquet stands for when the size of the work is reckoned: about its length as CSV."""
+_UNIT_BYTES = 24 << 20
+_UNIT_ROWS = 300_000
+_WEIGHT = 8
+"""A row of a table takes the memory that a FHIR resource of about so many times its length does; ingestion reckons the
+size of its buckets in the latter."""
+_ROW_BYTES = 80 * _WEIGHT
+"""What a row of Parquet stands for: about its length as CSV, so weighed."""
 _GZIP_RATIO = 8
 _BATCH_ROWS = 250_000
 _BLOCK_BYTES = 16 << 20
@@ -65,7 +67,7 @@ def columns(path: Path) -> list[str]:
     try:
         if path.suffix.lower() == PARQUET:
             return list(pq.read_schema(path).names)
-        with _open(path) as stream:
+        with open_plain(path) as stream:
             return _header(stream.readline(1 << 20))[0]
     except UNREADABLE:
         return []
@@ -84,10 +86,10 @@ def plan(source: str, path: Path, anchor: str, option: str = "") -> list[Unit]:
         return [Unit(source, (span,), (span.stop - span.start) * _ROW_BYTES, anchor, option) for span in spans]
     size = path.stat().st_size
     if path.suffix == ".gz":
-        return [Unit(source, (Span(name),), size * _GZIP_RATIO, anchor, option)]
+        return [Unit(source, (Span(name),), size * _GZIP_RATIO * _WEIGHT, anchor, option)]
     cuts = [0, *_cuts(path, size), size]
     spans = [Span(name, low, high) for low, high in pairwise(cuts)]
-    return [Unit(source, (span,), span.stop - span.start, anchor, option) for span in spans]
+    return [Unit(source, (span,), (span.stop - span.start) * _WEIGHT, anchor, option) for span in spans]
 
 
 def read(span: Span, wanted: list[str]) -> Iterator[Piece]:
@@ -129,24 +131,25 @@ def _parquet(path: Path, span: Span, wanted: list[str]) -> Iterator[Piece]:
 
 
 def _delimited(path: Path, span: Span, wanted: list[str]) -> Iterator[Piece]:
-    packed = _Unpacked(path) if path.suffix == ".gz" else None
-    with _open(path) as stream:
+    opened: Unpacked | Part
+    with open_plain(path) as stream:
         first = stream.readline(1 << 20)
-        if packed is None:
+        if path.suffix == ".gz":
+            opened = Unpacked(path)
+        else:
             stream.seek(span.start)
             rest = stream.read(span.stop - span.start if span.stop >= 0 else -1)
+            opened = Part(first + rest if span.start else rest)
     names, delimiter = _header(first)
-    found = _matched(names, wanted)
-    opened = packed or pa.BufferReader(first + rest if span.start else rest)
     lines = 0
-    for piece in _records(opened, delimiter, found, wanted):
+    for piece in _records(opened, delimiter, _matched(names, wanted), wanted):
         lines = piece.lines
         yield piece
-    if packed is not None and packed.early:
+    if opened.early:
         yield Piece(_empty(wanted), lines + 1, [(lines, "gzip ends early")])
 
 
-def _records(opened: object, delimiter: str, found: dict[str, str], wanted: list[str]) -> Iterator[Piece]:
+def _records(opened: Unpacked | Part, delimiter: str, found: dict[str, str], wanted: list[str]) -> Iterator[Piece]:
     refused: list[int] = []
 
     def refuse(row: pc.InvalidRow) -> str:
@@ -165,7 +168,7 @@ def _records(opened: object, delimiter: str, found: dict[str, str], wanted: list
             ),
             convert_options=pc.ConvertOptions(
                 include_columns=list(found.values()),
-                column_types=dict.fromkeys(found.values(), pa.binary()),
+                column_types=dict.fromkeys(found.values(), pa.string()),
                 strings_can_be_null=True,
                 null_values=_NULLS,
             ),
@@ -182,54 +185,21 @@ def _records(opened: object, delimiter: str, found: dict[str, str], wanted: list
         while refused and refused[0] <= stop:
             broken.append((refused.pop(0), "malformed"))
             stop += 1
-        numbers = np.setdiff1d(np.arange(lines, stop), [line for line, _ in broken])
-        yield _decoded(_named(pl.DataFrame(batch), found, wanted), numbers, stop, broken)
+        numbers = np.arange(lines, stop)
+        if broken:
+            numbers = np.setdiff1d(numbers, [line for line, _ in broken], assume_unique=True)
+        frame = _named(pl.DataFrame(batch), found, wanted).with_columns(pl.Series(LINE, numbers, dtype=pl.Int64))
+        yield _legible(frame, stop, broken) if opened.replaced else Piece(frame, stop, broken)
         lines = stop
     if refused:
         yield Piece(_empty(wanted), lines + len(refused), [(line, "malformed") for line in sorted(refused)])
 
 
-def _decoded(frame: pl.DataFrame, numbers: np.ndarray, stop: int, broken: list[tuple[int, str]]) -> Piece:
-    """Return a piece whose bytes are text; rows in which they are no UTF-8 are broken."""
-    numbered = frame.with_columns(pl.Series(LINE, numbers, dtype=pl.Int64))
-    binary = pl.col([name for name, dtype in frame.schema.items() if dtype == pl.Binary])
-    try:
-        return Piece(numbered.with_columns(binary.cast(pl.String)), stop, broken)
-    except pl.exceptions.ComputeError:
-        good = pl.Series([all(_is_text(value) for value in row) for row in frame.iter_rows()], dtype=pl.Boolean)
-        wrong = [(line, "not UTF-8") for line in numbered.filter(~good).get_column(LINE)]
-        return Piece(numbered.filter(good).with_columns(binary.cast(pl.String)), stop, broken + wrong)
-
-
-def _is_text(value: object) -> bool:
-    if isinstance(value, bytes):
-        try:
-            value.decode()
-        except UnicodeDecodeError:
-            return False
-    return True
-
-
-class _Unpacked:
-    """A gzip stream for Arrow to read; if it breaks off, it ends with its last whole line."""
-
-    def __init__(self, path: Path) -> None:
-        self._stream = gzip.GzipFile(path, "rb")
-        self.early = self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes."""
-        block, self.early = documents.fill(self._stream, size if size >= 0 else 1 << 62)
-        return block[: block.rfind(b"\n") + 1] if self.early else block
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-        self.closed = True
-
-
-def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+def _legible(frame: pl.DataFrame, stop: int, broken: list[tuple[int, str]]) -> Piece:
+    """Return a piece without the rows in which bytes that are no UTF-8 had to be replaced."""
+    spoilt = pl.any_horizontal(pl.col(pl.String).str.contains(REPLACEMENT, literal=True).fill_null(False))
+    wrong = [(line, "not UTF-8") for line in frame.filter(spoilt).get_column(LINE)]
+    return Piece(frame.filter(~spoilt), stop, broken + wrong)
 
 
 def _header(line: bytes) -> tuple[list[str], str]:

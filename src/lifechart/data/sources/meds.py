@@ -1,4 +1,9 @@
-"""A MEDS data set, 0.3 or 0.4, in any layout of shards: another institution's, or one of our own to be cut anew."""
+"""A MEDS data set, 0.3 or 0.4, in any layout of shards: another institution's, or one of our own to be cut anew.
+
+The two differ in what they name (0.4 added `text_value`), in the types of columns (codes as dictionaries, times in
+other units) and in their metadata; columns of either are found by name and read whatever they are stored as. Splits are
+not taken over: they are drawn from the keyed ids, as for every source.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from lifechart.core.timeline import BIRTH, DEATH, KINDS, RECORD_END
-from lifechart.data.sources import ENTRY_BITS, KEPT, QUARANTINED, ROWS, Batch, Fault, Span, Unit
+from lifechart.data.sources import ENTRY_BITS, KEPT, QUARANTINED, ROWS, Batch, Fault, Span, Unit, cells, frames
 
 _TYPE = "event"
-_BATCH_ROWS = 250_000
+_COLUMNS = ["subject_id", "time", "code", "numeric_value", "text_value", "unit", "kind"]
 _KIND_OF_SYSTEM = {
     **dict.fromkeys(("SNOMED", "ICD10CM", "ICD9CM", "ICD10", "DIAGNOSIS", "CONDITION"), "condition"),
     **dict.fromkeys(("RxNorm", "ATC", "NDC", "MEDICATION", "DRUG"), "medication"),
@@ -21,6 +25,8 @@ _KIND_OF_SYSTEM = {
     **dict.fromkeys(("LOINC", "LAB"), "laboratory"),
     **dict.fromkeys(("ENCOUNTER", "VISIT", "Visit", "HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE"), "encounter"),
     **dict.fromkeys(("GENDER", "RACE", "ETHNICITY", "LANGUAGE"), "demographic"),
+    **dict.fromkeys(("VARIANT", "PGS", "PGS_OVERLAP"), "genomic"),
+    "DEATH_CAUSE": "death",
     "CVX": "immunization",
     "VITAL": "vital",
 }
@@ -35,7 +41,7 @@ class Meds:
     def detects(self, path: Path) -> bool:
         """Return whether `path` is a folder with MEDS shards under data/."""
         found = next(iter(sorted((path / "data").rglob("*.parquet"))), None) if path.is_dir() else None
-        return found is not None and {"subject_id", "time", "code"} <= set(pq.read_schema(found).names)
+        return found is not None and {"subject_id", "time", "code"} <= set(frames.columns(found))
 
     def files(self, path: Path, option: str = "") -> list[Path]:
         """Return the shards and the metadata, sorted."""
@@ -43,90 +49,116 @@ class Meds:
         return sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
 
     def units(self, path: Path, option: str = "") -> list[Unit]:
-        """Return one unit a shard: a subject never spans two."""
+        """Return the shards, large ones cut by rows."""
         shards = sorted((path / "data").rglob("*.parquet"))
-        return [Unit(self.name, (Span(str(file)),), file.stat().st_size, option=str(path)) for file in shards]
+        return [unit for file in shards for unit in frames.plan(self.name, file, "", str(path))]
 
     def record_end(self, path: Path, option: str = "") -> str | None:
         """Return None: each subject has a RECORD_END, or ends with the last event."""
         return None
 
     def read(self, unit: Unit) -> Iterator[Batch]:
-        """Read a shard in batches of whole rows."""
-        file = pq.ParquetFile(unit.spans[0].path)
+        """Read a part of a shard in batches of whole rows."""
         names = _descriptions(Path(unit.option))
         lines = 0
         last: pl.DataFrame | None = None
-        for record_batch in file.iter_batches(_BATCH_ROWS):
-            events = pl.DataFrame(record_batch)
-            yield _batch(events, names, lines)
-            lines += events.height
-            last = _last(events, last)
-        if last is not None:
-            ends = last.filter(~pl.col("ended")).select("subject_id", "time", code=pl.lit(RECORD_END))
-            batch = _batch(ends, names, lines)
-            batch.counts.clear()
-            batch.lines = lines
+        for piece in frames.read(unit.spans[0], _COLUMNS):
+            batch = _batch(piece, names)
             yield batch
+            lines = piece.lines
+            last = _last(batch.rows, last)
+        if last is not None:
+            yield Batch(_ends(last), starts=[0], lines=lines)
 
 
-def _last(events: pl.DataFrame, before: pl.DataFrame | None) -> pl.DataFrame:
-    """Return subject_id, time of the last event so far, and whether the subject has a RECORD_END."""
-    here = events.filter(pl.col("time").is_not_null()).select("subject_id", "time", ended=pl.col("code") == RECORD_END)
-    both = here if before is None else pl.concat([before, here.cast(before.schema)])
-    return both.group_by("subject_id", maintain_order=True).agg(pl.col("time").max(), pl.col("ended").any())
+def _last(rows: pl.DataFrame, before: pl.DataFrame | None) -> pl.DataFrame:
+    """Return each patient's last row so far, and whether the patient has a RECORD_END."""
+    here = rows.filter(pl.col("time").is_not_null()).with_columns(ended=pl.col("code") == RECORD_END)
+    both = here if before is None else pl.concat([before, here])
+    ended = pl.col("ended").any().over("patient")
+    return (
+        both.with_columns(ended=ended)
+        .sort("time", maintain_order=True)
+        .unique("patient", keep="last", maintain_order=True)
+    )
 
 
-def _batch(events: pl.DataFrame, names: dict[str, str], lines: int) -> Batch:
-    position = (pl.int_range(pl.len(), dtype=pl.Int64) + lines) * (1 << ENTRY_BITS)
-    code = pl.col("code").cast(pl.String)
-    present = {"numeric_value", "text_value", "unit", "kind"} & set(events.columns)
-    optional = {
-        name: pl.col(name) if name in present else pl.lit(None) for name in ("numeric_value", "text_value", "unit")
-    }
-    stated = pl.col("kind").cast(pl.String) if "kind" in present else pl.lit(None, pl.String)
+def _ends(last: pl.DataFrame) -> pl.DataFrame:
+    """Return a RECORD_END at the last event of each patient without one, as a second event of the same row.
+
+    Where a patient's rows are in several units each gives one, and the latest counts.
+    """
+    marks = {"code": RECORD_END, "kind": "record"}
+    empty = [name for name in ROWS if name not in ("patient", "position", "type", "time", *marks)]
+    ends = last.filter(~pl.col("ended")).with_columns(pl.lit(None, ROWS[name]).alias(name) for name in empty)
+    return ends.with_columns(pl.lit(value).alias(name) for name, value in marks.items()).select(list(ROWS))
+
+
+def _batch(piece: frames.Piece, names: dict[str, str]) -> Batch:
+    frame = piece.frame
+    code, stated = cells.text("code", frame), cells.text("kind", frame)
     system = code.str.split("//").list.first()
     guessed = (
         pl.when(code == RECORD_END)
         .then(pl.lit("record"))
         .when(code.str.starts_with(DEATH))
         .then(pl.lit("death"))
-        .when(pl.col("time").is_null() | code.str.starts_with(BIRTH))
+        .when(frame.get_column("time").is_null() | code.str.starts_with(BIRTH))
         .then(pl.lit("demographic"))
         .otherwise(system.replace_strict(_KIND_OF_SYSTEM, default="survey", return_dtype=pl.String))
     )
     columns = {
-        "patient": pl.col("subject_id").cast(pl.String),
-        "position": position,
+        "patient": cells.text("subject_id", frame),
+        "position": pl.col(frames.LINE) * (1 << ENTRY_BITS),
         "type": pl.lit(_TYPE),
-        "time": pl.col("time").cast(pl.Datetime("us")),
+        "time": _time(frame),
         "code": code,
         "name": code.replace_strict(names, default=None, return_dtype=pl.String),
         "kind": pl.when(stated.is_in(KINDS)).then(stated).otherwise(guessed),
-        **optional,
+        "numeric_value": cells.number("numeric_value", frame),
+        "text_value": cells.text("text_value", frame),
+        "unit": cells.text("unit", frame),
     }
-    rows = events.select(
-        columns.get(name, pl.lit(None)).cast(dtype, strict=False).alias(name) for name, dtype in ROWS.items()
+    reason = (
+        pl.when(columns["patient"].is_null())
+        .then(pl.lit("no subject"))
+        .when(code.is_null())
+        .then(pl.lit("no code"))
+        .when(columns["time"].is_null() & frame.get_column("time").is_not_null())
+        .then(pl.lit("date not valid"))
     )
-    whole = pl.col("patient").is_not_null() & pl.col("code").is_not_null()
-    broken = rows.filter(~whole).get_column("position").to_list()
-    return Batch(
-        rows=rows.filter(whole),
-        counts=Counter({(_TYPE, KEPT): rows.height - len(broken), (_TYPE, QUARANTINED): len(broken)}),
-        faults=[Fault(position, _TYPE, "no code") for position in broken],
-        starts=[0],
-        lines=lines + events.height,
+    rows = frame.select(
+        *(columns.get(name, pl.lit(None)).cast(dtype, strict=False).alias(name) for name, dtype in ROWS.items()),
+        _reason=reason,
     )
+    bad = rows.filter(pl.col("_reason").is_not_null()).select("position", "_reason").rows()
+    faults = [Fault(position, _TYPE, why) for position, why in bad]
+    faults += [Fault(line << ENTRY_BITS, _TYPE, why) for line, why in piece.broken]
+    good = rows.filter(pl.col("_reason").is_null()).drop("_reason")
+    counts = Counter({(_TYPE, KEPT): good.height, (_TYPE, QUARANTINED): len(faults)})
+    return Batch(good, counts, faults=faults, starts=[0], lines=piece.lines)
+
+
+def _time(frame: pl.DataFrame) -> pl.Expr:
+    """Return the times as they stand: wall clock, in microseconds, whatever unit or zone a writer chose."""
+    dtype = frame.schema["time"]
+    if isinstance(dtype, pl.Datetime):
+        return pl.col("time").dt.replace_time_zone(None).cast(pl.Datetime("us"))
+    if dtype == pl.Date:
+        return pl.col("time").cast(pl.Datetime("us"))
+    return cells.written(cells.text("time", frame))
 
 
 def _descriptions(dataset: Path) -> dict[str, str]:
     path = dataset / "metadata" / "codes.parquet"
-    if not path.exists():
-        return {}
-    described = pl.read_parquet(path)
-    if not {"code", "description"} <= set(described.columns):
-        return {}
-    return dict(described.select("code", "description").drop_nulls().unique("code").iter_rows())
+    found: dict[str, str] = {}
+    if path.exists():
+        for piece in frames.read(Span(str(path)), ["code", "description"]):
+            pairs = piece.frame.select(
+                code=cells.text("code", piece.frame), name=cells.text("description", piece.frame)
+            )
+            found |= dict(pairs.drop_nulls().iter_rows())
+    return found
 
 
 source = Meds()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -58,7 +59,7 @@ class Omop:
         root, table = Path(place), tables()[name]
         stamp = _stamp(root)
         newest = _newest_period(root, stamp) if name == PERIODS else None
-        latest = newest - BELIEVED_AFTER if newest else None
+        latest = newest - BELIEVED_AFTER if newest and newest.year > 1 else None
         zips = _zips(root) if name == PERSON else pl.DataFrame()
         words = vocabulary(root, stamp)
         for piece in omop_files.read(unit.spans[0], name, table.columns):
@@ -75,9 +76,11 @@ def _stamp(root: Path) -> tuple[int, ...]:
 def _newest_period(root: Path, stamp: tuple[int, ...]) -> datetime | None:
     table = tables()[PERIODS]
     newest: datetime | None = None
+    now = datetime.now()  # noqa: DTZ005 -- wall clock at the place of care, as the records
     for piece in _pieces(root, PERIODS, table.columns):
         ends = (pl.coalesce(cells.moment(name, piece.frame) for name in group) for group in table.times)
-        found = piece.frame.select(end=pl.max_horizontal(*ends).max()).item()
+        # A day to come is a way of writing that no end is known.
+        found: Any = piece.frame.select(end=pl.max_horizontal(*ends)).filter(pl.col("end") <= now).to_series().max()
         newest = max(filter(None, (newest, found)), default=None)
     return newest
 

@@ -11,15 +11,17 @@ from typing import Any
 
 import polars as pl
 
+from lifechart.core.errors import InputError
 from lifechart.data.sources import Span, Unit, frames
 from lifechart.data.sources.frames import Piece
 
 _PREFIXES = ("", "omop_", "cdm_")
 _PART = re.compile(r"([_.-]?\d+)?")
 _MAGIC = b"SQLite format 3\0"
-_ROWS = 500_000
+_ROWS = 300_000
 _BATCH = 100_000
-_ROW_BYTES = 100
+_ROW_BYTES = 640
+"""As frames reckons them."""
 
 
 def is_database(path: Path) -> bool:
@@ -61,9 +63,12 @@ def spans(root: Path, table: str) -> list[Span]:
         return [span for unit in units("", root, table, "") for span in unit.spans]
     if table not in _tables(root):
         return []
-    with closing(_connect(root)) as connection:
-        name = _tables(root)[table]
-        last = connection.execute(f'SELECT max(rowid) FROM "{name}"').fetchone()[0] or 0
+    name = _tables(root)[table]
+    try:
+        with closing(_connect(root)) as connection:
+            last = connection.execute(f'SELECT max(rowid) FROM "{name}"').fetchone()[0] or 0
+    except sqlite3.Error as error:
+        raise InputError(table, type(error).__name__, "an SQLite table with row numbers that can be read") from None
     return [Span(str(root), low, min(low + _ROWS, last)) for low in range(0, last, _ROWS)]
 
 

@@ -10,6 +10,8 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
+from lifechart.codes.systems import OMOP_VOCABULARIES
+
 PERSON, PERIODS, NOTE = "person", "observation_period", "note"
 CONCEPT, LOCATION = "concept", "location"
 UNITS = ("unit_concept_id", "unit_source_value")
@@ -111,8 +113,8 @@ def operators() -> dict[int, str]:
 
 @cache
 def systems() -> dict[str, str]:
-    """Return vocabulary_id -> the system's short name."""
-    return {row["vocabulary_id"]: row["system"] for row in _rows("omop_systems.csv")}
+    """Return vocabulary_id -> the system's short name: as codes/ has it, and of vocabularies that it does not list."""
+    return {row["vocabulary_id"]: row["system"] for row in _rows("omop_systems.csv")} | OMOP_VOCABULARIES
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
-from functools import reduce
 
 import polars as pl
 
@@ -39,13 +38,10 @@ def batch(piece: Piece, table: Table, vocabulary: Vocabulary, *, latest: datetim
     `latest`: for observation_period, up to when its ends are believed (omop.Omop.read). `zips`: columns location_id,
     zip3, for persons.
     """
-    frame = piece.frame.with_columns(
-        position=pl.col(LINE) * (1 << ENTRY_BITS), patient=cells.text("person_id", piece.frame)
-    )
-    if table.name == PERSON:
-        marked = _with_birth(frame)
-    else:
-        marked = frame.with_columns(time=_latest(table.times, frame), wrong=_wrong(table.times, frame))
+    patient = cells.text("person_id", piece.frame)
+    position = pl.col(LINE) * (1 << ENTRY_BITS)
+    frame = _timed(piece.frame, table).with_columns(position=position, patient=patient)
+    marked = _with_birth(frame) if table.name == PERSON else frame.with_columns(time=_latest(table.times, frame))
     reason = (
         pl.when(pl.col("patient").is_null())
         .then(pl.lit("no patient"))
@@ -62,7 +58,7 @@ def batch(piece: Piece, table: Table, vocabulary: Vocabulary, *, latest: datetim
     if table.name == PERSON:
         rows = _person(good, zips)
     elif table.name == PERIODS:
-        rows = _fixed(good.filter(pl.col("time") <= latest) if latest else good, table, RECORD_END)
+        rows = _fixed(good.filter(pl.col("time") <= latest) if latest else good.clear(), table, RECORD_END)
     else:
         rows = _events(good, table, vocabulary)
     faulty = judged.filter(pl.col("reason").is_not_null()).select("position", "reason")
@@ -78,11 +74,18 @@ def _latest(groups: Groups, frame: pl.DataFrame) -> pl.Expr:
     return pl.max_horizontal(firsts) if firsts else pl.lit(None, pl.Datetime("us"))
 
 
-def _wrong(groups: Groups, frame: pl.DataFrame) -> pl.Expr:
-    """Return whether a time is written that is none."""
-    names = [name for group in groups for name in group]
-    wrong = [cells.text(name, frame).is_not_null() & cells.moment(name, frame).is_null() for name in names]
-    return reduce(lambda left, right: left | right, wrong, pl.lit(False))
+def _timed(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """Return the frame with its columns of times parsed once, and `wrong`: whether a time is written that is none."""
+    wrong = pl.Series("wrong", [False], dtype=pl.Boolean).new_from_index(0, frame.height)
+    found: list[pl.Series] = []
+    judged = {name for group in table.times for name in group}
+    for name in {*judged, *(name for group in table.ends for name in group)}:
+        if frame.schema[name] == pl.String:
+            words = frame.select(cells.text(name, frame).alias(name)).to_series()
+            found.append(cells.parsed(words))
+            if name in judged:
+                wrong = wrong | (words.is_not_null() & found[-1].is_null())
+    return frame.with_columns(*found, wrong.alias("wrong"))
 
 
 def _with_birth(frame: pl.DataFrame) -> pl.DataFrame:

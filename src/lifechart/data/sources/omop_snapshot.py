@@ -26,7 +26,8 @@ from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.data.sources import omop
 from lifechart.data.sources.omop_mapping import CONCEPT, LOCATION, PERSON, tables
-from lifechart.ledger.statement import Statement, Subject
+from lifechart.ledger import lineage
+from lifechart.ledger.statement import Statement
 
 FROM_ENVIRONMENT = "env:"
 """Before the name of an environment variable that holds the URL, so that a password need not stand in a command."""
@@ -68,21 +69,23 @@ def snapshot(
     aside = out.with_name(f".{out.name}.snapshot")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True, mode=0o700)
-    with _connected(url) as connection, Progress(console=console, disable=not shown) as bar:
-        found = _present(connection, schema)
-        task = bar.add_task("Copying", total=len(found))
-        for table, (name, columns) in found.items():
-            counts[table] = _copy(connection, name, schema, columns, aside / f"{table}.parquet")
-            bar.advance(task)
-    files = omop.source.files(aside)
-    inputs = [
-        {"file": number, "bytes": file.stat().st_size, "sha256": durable.file_digest(file)}
-        for number, file in enumerate(files, start=1)
-    ]
-    # The same digest that the ingest of these files names as its input, so that a trace leads here.
-    predicate = {"source": omop.source.name, "rows": counts, "files": len(files)}
-    log.append(Statement("extract", (Subject("extract", durable.digest_of(inputs)),), predicate))
-    aside.rename(out)
+    try:
+        with _connected(url) as connection, Progress(console=console, disable=not shown) as bar:
+            found = _present(connection, schema)
+            task = bar.add_task("Copying", total=len(found))
+            for table, (name, columns) in found.items():
+                counts[table] = _copy(connection, name, schema, columns, aside / f"{table}.parquet")
+                bar.advance(task)
+        # The extract is named as the ingest of these files will name it, so that a trace leads here.
+        inputs = [
+            lineage.File(lineage.file_name(file, number), durable.file_digest(file), file.stat().st_size)
+            for number, file in enumerate(omop.source.files(aside), start=1)
+        ]
+        for statement in lineage.extract(inputs, {"source": omop.source.name, "rows": counts}):
+            log.append(statement)
+        aside.rename(out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     durable.sync_directory(out.parent)
     return counts
 
@@ -94,6 +97,8 @@ def _connected(url: str) -> Iterator[sa.Connection]:
         engine = sa.create_engine(stated)
     except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
         raise InputError("URL", _safe(stated), "a database URL whose driver is installed") from error
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
+        raise InputError("URL", _safe(stated), "an SQLite file that exists")
     if engine.dialect.name != "sqlite":
         engine = engine.execution_options(isolation_level="REPEATABLE READ")
     try:

@@ -30,7 +30,9 @@ class Vocabulary:
     """Answers for the concepts of one export."""
 
     def __init__(self, concepts: pl.DataFrame) -> None:
-        self._concepts = concepts.unique("concept_id", keep="first", maintain_order=True).sort("concept_id")
+        if not (concepts.get_column("concept_id").is_sorted() and concepts.get_column("concept_id").is_unique().all()):
+            concepts = concepts.unique("concept_id", keep="first", maintain_order=True).sort("concept_id")
+        self._concepts = concepts
         self._ids = self._concepts.get_column("concept_id")
 
     def of(self, ids: pl.Series) -> pl.DataFrame:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -250,35 +250,3 @@ def _with_marks(rows: pl.DataFrame) -> pl.DataFrame:
     beside = pl.coalesce(text, pl.when(made != "").then(made))
     instead = pl.coalesce(text, flag.replace_strict(_FLAG_WORDS, default=None, return_dtype=pl.String))
     return rows.with_columns(text_value=pl.when(value.is_not_null()).then(beside).otherwise(instead))
-
-
-def beside(quantity: Mapping[str, Any], part: Mapping[str, Any]) -> str | None:
-    """Return what stands beside a FHIR quantity: its comparator, and how the record itself judges the value.
-
-    The record's interpretation counts; without one, its one reference range in the quantity's unit.
-    """
-    comparator = quantity.get("comparator")
-    comparator = comparator if comparator in COMPARATORS else None
-    judged = _interpretation(part.get("interpretation")) or _against(quantity, part.get("referenceRange"), comparator)
-    return " ".join(mark for mark in (comparator, judged) if mark) or None
-
-
-def _interpretation(stated: Any) -> str | None:
-    # R4 has a list of concepts, STU3 one.
-    for concept in stated if isinstance(stated, list) else [stated]:
-        for coding in (concept or {}).get("coding") or ():
-            if coding.get("code") in marks.INTERPRETATIONS:
-                return str(coding["code"])
-    return None
-
-
-def _against(quantity: Mapping[str, Any], ranges: Any, comparator: str | None) -> str | None:
-    value = quantity.get("value")
-    if not isinstance(ranges, list) or len(ranges) != 1 or value is None:
-        return None  # several are for several ages or sexes, and which one holds is not said
-    ends = []
-    for name in ("low", "high"):
-        end = ranges[0].get(name) or {}
-        foreign = any(end.get(key) not in (None, quantity.get(key)) for key in ("code", "unit"))
-        ends.append(None if foreign else end.get("value"))
-    return marks.judge(value, ends[0], ends[1], comparator)

@@ -30,22 +30,29 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.csv as pc
-import pyarrow.parquet as pq
 import yaml
 
 from lifechart.core.errors import InputError
 from lifechart.core.timeline import KINDS
-from lifechart.data.sources import ENTRY_BITS, KEPT, NOT_MAPPED, QUARANTINED, ROWS, Batch, Fault, Span, Unit
+from lifechart.data.sources import (
+    ENTRY_BITS,
+    KEPT,
+    NOT_MAPPED,
+    QUARANTINED,
+    ROWS,
+    Batch,
+    Fault,
+    Unit,
+    cells,
+    frames,
+)
+from lifechart.data.sources.frames import LINE
 
 MAPPING = "lifechart.yaml"
 """A folder that holds this file is read under it, if no other mapping is named."""
 _DAYS_A_YEAR = 365.25
 _EVENT_KEYS = {"kind", "code", "time", "value", "unit", "text", "where"}
 _TIME_KEYS = ("age", "days", "column")
-_BATCH_ROWS = 250_000
-_BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,29 +137,34 @@ class Tables:
         return [Path(mapping.path), *sorted(_present(path, table) for table in mapping.tables)]
 
     def units(self, path: Path, option: str) -> list[Unit]:
-        """Return one unit a table; it is read in batches."""
+        """Divide the tables into units of some tens of megabytes; raises InputError for a column that is not there."""
         mapping = _mapping(path, option)
         proof = next((table.file for table in mapping.tables if table.persons), "")
-        found = [_present(path, table) for table in mapping.tables]
-        return [Unit(self.name, (Span(str(f)),), f.stat().st_size, proof, mapping.path) for f in sorted(set(found))]
+        found: set[Path] = set()
+        for table in mapping.tables:
+            file = _present(path, table)
+            there = {name.strip().lower() for name in frames.columns(file)}
+            missing = [name for name in table.columns if name.lower() not in there]
+            if missing and file.stat().st_size:
+                raise InputError(f"{mapping.path}: {table.file}", missing, "columns that the table has")
+            found.add(file)
+        return [unit for file in sorted(found) for unit in frames.plan(self.name, file, proof, mapping.path)]
 
     def record_end(self, path: Path, option: str) -> str | None:
         """Return None: a mapping says it by RECORD_END events, else the newest date counts."""
         return None
 
     def read(self, unit: Unit) -> Iterator[Batch]:
-        """Read one table in batches."""
+        """Read a part of one table in batches."""
         mapping = load_mapping(Path(unit.option))
         path = Path(unit.spans[0].path)
         table = next(table for table in mapping.tables if path.name == Path(table.file).name)
-        lines = 0
-        for frame, broken in _frames(path, table.columns):
-            batch = _batch(frame, table, mapping, lines)
-            lines += frame.height
-            batch.faults += [Fault((lines + n) << ENTRY_BITS, table.file, "malformed") for n in range(broken)]
-            batch.counts[table.file, QUARANTINED] += broken
-            lines += broken
-            batch.lines = lines
+        for piece in frames.read(unit.spans[0], table.columns):
+            texts = [cells.text(name, piece.frame).alias(name) for name in table.columns]
+            batch = _batch(piece.frame.select(*texts, LINE), table, mapping)
+            batch.faults += [Fault(line << ENTRY_BITS, table.file, reason) for line, reason in piece.broken]
+            batch.counts[table.file, QUARANTINED] += len(piece.broken)
+            batch.lines = piece.lines
             yield batch
 
 
@@ -167,35 +179,9 @@ def _present(path: Path, table: Table) -> Path:
     return found
 
 
-def _frames(path: Path, columns: list[str]) -> Iterator[tuple[pl.DataFrame, int]]:
-    """Yield (rows as strings, broken rows met) of some megabytes each."""
-    if path.suffix == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches(_BATCH_ROWS, columns=columns):
-            yield pl.DataFrame(batch).cast(pl.String), 0
-        return
-    broken = 0
-
-    def refuse(row: pc.InvalidRow) -> str:
-        nonlocal broken
-        broken += 1
-        return "skip"
-
-    reader = pc.open_csv(
-        path,
-        read_options=pc.ReadOptions(block_size=_BLOCK_BYTES),
-        parse_options=pc.ParseOptions(invalid_row_handler=refuse, newlines_in_values=True),
-        convert_options=pc.ConvertOptions(
-            include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True
-        ),
-    )
-    for batch in reader:
-        here, broken = broken, 0
-        yield pl.DataFrame(batch), here
-
-
-def _batch(frame: pl.DataFrame, table: Table, mapping: Mapping, lines: int) -> Batch:
+def _batch(frame: pl.DataFrame, table: Table, mapping: Mapping) -> Batch:
     """Return the events of some rows. A row that no event of the mapping speaks of is not mapped, not at fault."""
-    placed = frame.with_columns(position=(pl.int_range(pl.len(), dtype=pl.Int64) + lines) * (1 << ENTRY_BITS))
+    placed = frame.with_columns(position=pl.col(LINE) * (1 << ENTRY_BITS))
     rows = pl.concat([_events(placed, table, event, mapping) for event in table.events])
     spoken_of = pl.any_horizontal(_speaks(event) for event in table.events)
     kept = pl.col("position").is_in(rows.get_column("position").unique().to_list())

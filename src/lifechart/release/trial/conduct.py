@@ -14,8 +14,6 @@ the ledger holds; the allocation's secret lies in a file that only its owner rea
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
-from lifechart.core import durable
-from lifechart.core.errors import AccessDenied, GateRefused, InputError, IntegrityError
+from lifechart.core.errors import AccessDenied, GateRefused, InputError
 from lifechart.ledger.keys import Signer
 from lifechart.ledger.log import Log, Receipt
 from lifechart.ledger.statement import Statement, Subject
@@ -35,9 +31,9 @@ from lifechart.release.protocol import Registered
 from lifechart.release.trial import allocation
 from lifechart.release.trial.analysis import Comparison
 from lifechart.release.trial.course import Course, Enrolled
+from lifechart.release.trial.custody import Custody
 from lifechart.release.trial.design import Design, Unit
 
-_SECRET_BYTES = 32
 Clock = Callable[[], datetime]
 
 
@@ -78,7 +74,8 @@ class Trial:
         design = registered.protocol.trial
         if design is None:
             raise InputError("protocol", registered.protocol.title, "the protocol of a trial")
-        self.registered, self.folder, self._log, self._people, self._clock = registered, folder, log, people, clock
+        self.registered, self._log, self._people, self._clock = registered, log, people, clock
+        self._custody = Custody(folder / registered.original)
         self.design: Design = design
         self._course, self._read = Course(), 0
 
@@ -98,8 +95,7 @@ class Trial:
         """Draw the allocation's secret, commit to it, and begin; `manifest` names the release that is on trial."""
         if self.course.opened is not None:
             raise GateRefused("trial: opened already; opening it again would draw the allocation anew")
-        self._write_secret(secrets.token_bytes(_SECRET_BYTES))
-        return self._say("opened", actor, commitment=allocation.commitment(self._secret()), manifest=manifest)
+        return self._say("opened", actor, commitment=self._custody.draw(), manifest=manifest)
 
     def enrol(self, participant: str, *, manifest: str, actor: str, stratum: str = "all", cluster: str = "") -> Receipt:
         """Enrol for good. `participant`: a keyed hash of 64 hex digits. `manifest`: the release in use now."""
@@ -136,13 +132,8 @@ class Trial:
             raise GateRefused("trial: this outcome is recorded already, and outcomes are not rewritten")
         if not np.isfinite(outcome):
             raise InputError("outcome", outcome, "a finite number")
-        row = {"participant": participant, "outcome": float(outcome), "salt": secrets.token_hex(16)}
-        self._outcomes_file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._outcomes_file, "ab") as file:
-            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-            file.flush()
-            os.fsync(file.fileno())
-        return self._say("outcome", actor, participant=participant, digest=durable.digest_of(row))
+        digest = self._custody.keep(participant, float(outcome))
+        return self._say("outcome", actor, participant=participant, digest=digest)
 
     def adverse(
         self, participant: str, *, serious: bool, fatal: bool, suspected: bool, occurred: datetime, actor: str
@@ -277,7 +268,7 @@ class Trial:
         course = self.course
         if not course.closed:
             raise GateRefused("trial: still open; whoever knows the list could choose whom to enrol")
-        return self._say("revealed", actor, secret=self._secret().hex())
+        return self._say("revealed", actor, secret=self._custody.secret(course.commitment).hex())
 
     def overdue(self) -> list[int]:
         """Return the ledger entries of adverse events whose clock has run out."""
@@ -303,9 +294,7 @@ class Trial:
 
     def _arms(self, course: Course) -> dict[str, int]:
         """Return every participant's arm, recomputed from the secret."""
-        secret, design = self._secret(), self.design
-        if allocation.commitment(secret) != course.commitment:
-            raise IntegrityError(f"{self._secret_file}: not the secret that this trial committed to")
+        secret, design = self._custody.secret(course.commitment), self.design
         if design.unit is Unit.INDIVIDUAL:
             return self._individual_arms(secret, course)
         if design.unit is Unit.CLUSTER:
@@ -323,7 +312,7 @@ class Trial:
         return arms
 
     def _compare(self, course: Course) -> Result:
-        arms, outcomes = self._arms(course), self._outcomes(course)
+        arms, outcomes = self._arms(course), self._custody.outcomes(course.outcomes)
         rows: list[Enrolled] = [each for each in course.enrolled.values() if each.participant in outcomes]
         design = self.design
         arm = np.array([arms[each.participant] for each in rows], dtype=np.int64)
@@ -352,22 +341,6 @@ class Trial:
             len(course.enrolled) - len(rows),
         )
 
-    def _outcomes(self, course: Course) -> dict[str, float]:
-        """Read the recorded outcomes; raises IntegrityError if one is not what the ledger committed to, or is gone."""
-        found: dict[str, float] = {}
-        lines = self._outcomes_file.read_bytes().splitlines() if self._outcomes_file.exists() else []
-        for line in lines:
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            # A line that the ledger never heard of was cut off before its statement; its outcome was asked for again.
-            if course.outcomes.get(row["participant"]) == durable.digest_of(row):
-                found[row["participant"]] = row["outcome"]
-        if missing := len(course.outcomes.keys() - found.keys()):
-            raise IntegrityError(f"{self._outcomes_file}: {missing} recorded outcome(s) changed or gone since")
-        return found
-
     def _period(self, course: Course) -> int:
         if self.design.unit is not Unit.STEPPED_WEDGE or course.opened is None:
             return 0
@@ -382,28 +355,6 @@ class Trial:
         known = person is not None and not person.left and person.key.raw == member.public.raw
         if person is None or not known or Office.MONITORING_BOARD not in person.offices:
             raise AccessDenied("trial: interim looks and resuming are for the monitoring board alone")
-
-    @property
-    def _outcomes_file(self) -> Path:
-        return self.folder / self.registered.original / "outcomes.ndjson"
-
-    @property
-    def _secret_file(self) -> Path:
-        return self.folder / self.registered.original / "allocation.secret"
-
-    def _secret(self) -> bytes:
-        return self._secret_file.read_bytes()
-
-    def _write_secret(self, secret: bytes) -> None:
-        self._secret_file.parent.mkdir(parents=True, exist_ok=True)
-        # Left over from an opening that never reached the ledger, an earlier secret binds nobody.
-        self._secret_file.unlink(missing_ok=True)
-        descriptor = os.open(self._secret_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secret)
-            file.flush()
-            os.fsync(file.fileno())
-        durable.sync_directory(self._secret_file.parent)
 
     def _say(self, step: str, actor: str, **said: object) -> Receipt:
         protocol = self.registered

@@ -61,7 +61,7 @@ def _filled(
         literal = template[at : slot.start()]
         type_, form, phrase = slot.groups()
         if phrase:
-            value = chance.choice(phrases[phrase.lower().rstrip("2")])
+            value = chance.choice(phrases[phrase.lower().rstrip("23")])
             if phrase[0].isupper():
                 value = value[0].upper() + value[1:]
         else:

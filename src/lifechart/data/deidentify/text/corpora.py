@@ -7,6 +7,8 @@ held out. MEDDOCAN comes in parts of its own: `train` is trained on, half of `de
 
 from __future__ import annotations
 
+import base64
+import csv
 import gzip
 import hashlib
 import io
@@ -196,7 +198,6 @@ SIMULATED_TYPES = {
 
 def simulated(hospital: Path, limit: int | None = None) -> list[Text]:
     """Read a simulated hospital's notes (`lifechart simulate`) with their gold spans, held out by the patient."""
-    import base64
 
     gold = {}
     path = hospital / "gold" / "spans.ndjson"
@@ -240,3 +241,27 @@ def pubmedqa(path: Path, limit: int) -> list[Text]:
                 if len(texts) >= limit:
                     return texts
     return texts
+
+
+_MIDWAY = re.compile(r"(?<=[a-z,;:)] )[A-Z][a-z]")
+_NUMBERED = re.compile(r"\d[/-]\d|\b(?:19|20)\d\d\b|\d{4}|\bDr\b|\bM[rs]s?\b")
+_OF_DRUGS = ("MEDICATIONS", "ALLERGY")
+
+
+def mts_dialog(path: Path, limit: int) -> list[Text]:
+    """Read sentences of MTS-Dialog's notes that hold no identifier: none with a capital midway, a date or a title.
+
+    In lists of drugs and allergies a capital is a drug's.
+    """
+    with tarfile.open(path) as archive:
+        file = archive.extractfile("Main-Dataset/MTS-Dialog-TrainingSet.csv")
+        if file is None:
+            raise InputError("TEXTS", str(path), "MTS-Dialog's archive")
+        rows = list(csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", newline="")))
+    texts: list[Text] = []
+    for row in rows:
+        for sentence in _SENTENCE.split(row["section_text"]):
+            capital = _MIDWAY.search(sentence) and row["section_header"] not in _OF_DRUGS
+            if not capital and not _NUMBERED.search(sentence):
+                texts.append(Text(sentence, "en", (), held_out(sentence, 20)))
+    return texts[:limit]

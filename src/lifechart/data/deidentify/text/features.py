@@ -34,7 +34,7 @@ def _lists() -> tuple[tuple[int, frozenset[str]], ...]:
 
 def rows(token: str) -> tuple[int, list[int]]:
     """Return the row of the word itself, and those of everything else that is seen of it."""
-    if token[0].isdigit():
+    if token[0].isdecimal():
         return _row(f"w={token}") if len(token) < 3 else _row(f"n={len(token)}"), _of_digits(token)
     folded = fold(token)
     word = _row(f"w={folded}")

@@ -13,6 +13,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 _SIGN = re.compile(r"[^\W_]")
 _LEAST = 3
 """Letters or digits that an identifier must have to be looked for."""
+_LONG = 5
+"""Letters from which on a lower-case word that is a part of the patient's name is taken for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,10 @@ class Known:
         plain = _folded(text)
         for type_, pattern in self.patterns:
             for match in pattern.finditer(plain):
-                # A word of a name that stands alone may be a word of the language: only as a name is written.
-                if type_ != "name" or " " in match[0].strip() or text[match.start()].isupper():
+                # A short word of a name that stands alone may be a word of the language (will, may, long): such a one
+                # counts only as a name is written. A longer one is worth losing from this patient's notes.
+                long = len(match[0]) >= _LONG or not match[0].isalpha()
+                if type_ != "name" or long or text[match.start()].isupper():
                     yield Span(*match.span(), type_, "known")
 
 

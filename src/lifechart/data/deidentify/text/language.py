@@ -11,6 +11,9 @@ from typing import Any
 from lifechart.core.errors import InputError
 
 _WORD = re.compile(r"[^\W\d_]+")
+_SHORT = 3
+_MARGIN = 2
+"""By how much another language than the first must win."""
 _SAMPLE = 4_000
 """Characters that vote."""
 
@@ -23,7 +26,7 @@ def known() -> dict[str, dict[str, Any]]:
 
 
 def detect(text: str) -> str:
-    """Return the language most of whose common words a text has; the first language if it has none of any.
+    """Return the language most of whose common words a text has; in doubt the first language.
 
     >>> detect("Paciente de 40 años que acude a la consulta por dolor")
     'es'
@@ -31,8 +34,15 @@ def detect(text: str) -> str:
     'en'
     """
     words = [word.lower() for word in _WORD.findall(text[:_SAMPLE])]
-    votes = {tag: sum(word in entry["words"] for word in words) for tag, entry in known().items()}
+    votes = {tag: sum(_vote(word) for word in words if word in entry["words"]) for tag, entry in known().items()}
+    first = next(iter(votes))
+    votes[first] += _MARGIN - 1
     return max(votes, key=lambda tag: votes[tag])
+
+
+def _vote(word: str) -> int:
+    """Return what a word counts: short ones are words, names or abbreviations of other languages too."""
+    return 2 if len(word) > _SHORT else 1
 
 
 def policy_of(tag: str) -> str:

@@ -1,8 +1,8 @@
 """Lines of JSON in, lines of JSON out: what `lifechart deidentify-text` does with each.
 
 In: {"text": …}, and perhaps "language", "patient", "known" ({type of classes.toml: [values]}). Out: "text" is the
-de-identified text; "spans" are in order and disjoint, and their "start" and "end" count code points of the text that came
-in. A line that cannot be used ends the run with an error that gives its number and none of its content.
+de-identified text; "spans" are in order and disjoint, and "start" and "end" count code points of the text that came in.
+A line that cannot be used ends the run with an error that gives its number and none of its content.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Moves a written date by whole days and writes it as it was written: `3rd of May '21`, `12/05/2021`, `mayo de 2021`."""
+"""Moves a date by whole days and writes it as it was written: `3rd of May '21`, `12/05/2021`, `mayo de 2021`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from lifechart.data.deidentify.text.words import fold
 
 _NUMBERS = re.compile(r"\d+")
 _LETTERS = re.compile(r"[^\W\d_]+")
+_WHOLE = frozenset(("may", "june", "july", "mayo"))
+"""Short words for months that are no abbreviations."""
 _SOME_YEAR = 2001
 """Stands in for a year that is not written; no leap year."""
 _CENTURY_TURNS = 40
@@ -27,8 +29,7 @@ class _Part:
 def moved(text: str, days: int, months: Sequence[str], *, day_first: bool) -> str | None:
     """Return a date moved by `days` in its own form, or None if it is not one that can be moved.
 
-    Where no day is written it is taken to be the 15th, where no month is, 1 July: the form of `1999` cannot move by less
-    than it says.
+    Where no day is written it is taken to be the 15th, where no month is, 1 July.
     """
     numbers = [_Part(*match.span(), match[0]) for match in _NUMBERS.finditer(text)]
     word = _month_word(text, months)
@@ -43,12 +44,13 @@ def moved(text: str, days: int, months: Sequence[str], *, day_first: bool) -> st
         ) + timedelta(days=days)
     except (ValueError, OverflowError):
         return None
+    padded = any(part.text.startswith("0") for part in numbers) or (year is not None and year is numbers[0])
     new: list[tuple[int, int, str]] = []
     if word is not None:
         new.append((word[0].start, word[0].end, _like(word[0].text, months[when.month - 1])))
     for part, value in ((year, when.year), (month, when.month), (day, when.day)):
         if part is not None:
-            new.append((part.start, part.end, _written(part.text, value)))
+            new.append((part.start, part.end, _written(part.text, value, padded)))
     return _ordinal(_put(text, new), when.day if day is not None else None)
 
 
@@ -88,16 +90,16 @@ def _full_year(text: str) -> int:
     return value if len(text) == 4 else value + (2000 if value < _CENTURY_TURNS else 1900)
 
 
-def _written(old: str, value: int) -> str:
+def _written(old: str, value: int, padded: bool) -> str:
     if len(old) == 4:
         return f"{value:04d}"
     if value > 99:
         return f"{value % 100:02d}"
-    return f"{value:02d}" if old.startswith("0") or (len(old) == 2 and int(old) > 31) else str(value)
+    return f"{value:02d}" if padded else str(value)
 
 
 def _like(old: str, month: str) -> str:
-    new = month if len(old) > 4 or len(old) == len(month) else month[:3]
+    new = month if len(old) > 4 or fold(old) in _WHOLE else month[:3]
     return new.upper() if old.isupper() else new.lower() if old.islower() else new[0].upper() + new[1:]
 
 

@@ -1,4 +1,4 @@
-"""The whole way of a text: its language, what rules, lists, tagger and the patient's own record find, what replaces it."""
+"""The whole way of a text: its language, what rules, tagger and the patient's own record find, what replaces it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def find(
         if tagger is not None:
             tagged = tagger.find([texts[number] for number in numbers], cut, wanted)
             for number, ones in zip(numbers, tagged, strict=True):
-                found[number] += ones
+                text = texts[number]
+                found[number] += [one for one in ones if "year" in wanted or not _is_year(text, one)]
         for number, pieces in zip(numbers, cut, strict=True):
             found[number] += [span for span in rules.find(texts[number], pieces) if span.type in wanted]
     return [
@@ -84,11 +85,17 @@ def find(
     ]
 
 
+_YEAR = re.compile(r"(?:the )?(?:19|20)\d\d(?:s|'s)?")
 _WORD = re.compile(r"[^\W\d_]{4,}")
 
 
+def _is_year(text: str, span: Span) -> bool:
+    """Return whether the tagger takes a year alone for a date, which a policy that leaves years must let stand."""
+    return span.type == "date" and _YEAR.fullmatch(text, span.start, span.end) is not None
+
+
 def _again(text: str, found: Sequence[Span]) -> list[Span]:
-    """Return where else in the text the words of a name stand, written as there: listed names of four letters or more."""
+    """Return where else the words of a name stand, written as there: listed names of four letters or more."""
     words = {
         word
         for span in found

@@ -1,8 +1,8 @@
 """Finds identifiers by rule: patterns, words that announce an identifier, and words that name a place.
 
-The rules are data, `rules/any.toml` and one file a language. This file only says how each kind is applied: `rules` match by
-themselves; after a word of `contexts` stands a value; `heads` draw in the words around them. What begins with a known
-word is tried at that word alone, which is several times faster than a search of the whole text for every pattern.
+The rules are data, `rules/any.toml` and one file a language. This file only says how each kind is applied: `rules`
+match by themselves; after a word of `contexts` stands a value; `heads` draw in the words around them. What begins with
+a known word is tried at that word alone: several times faster than a search of the whole text for every pattern.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Rules:
                     yield span
         starting = self._starting
         for token, start in tokens:
-            for apply in starting.get(_DIGITS if token[0].isdigit() else token.lower(), ()):
+            for apply in starting.get(_DIGITS if token[0].isdecimal() else token.lower(), ()):
                 span = apply(text, start)
                 if span is not None:
                     yield span
@@ -150,7 +150,7 @@ def _from_capital(words: str) -> int:
 
 def _identifier(match: re.Match[str]) -> tuple[int, int]:
     groups = match.re.groupindex
-    for name in ("phi", "phi2", "phi3"):
+    for name in ("phi", "phi2", "phi3", "phi4"):
         if name in groups and match[name] is not None:
             return match.span(name)
     return match.span()

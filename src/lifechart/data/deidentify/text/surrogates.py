@@ -2,8 +2,8 @@
 
 Each surrogate is drawn by HMAC-SHA256 from the institution's key, the patient's id and the identifier itself, so it is
 the same in every note of the patient and in every later run, and another for the next patient. Names are replaced word
-for word: `John Smith`, `Smith, John` and `Mr Smith` stay one person. Dates move by the patient's own offset, as those of
-the structured record do (deidentify.dates). What no surrogate can be made of gets its tag.
+for word: `John Smith`, `Smith, John` and `Mr Smith` stay one person. Dates move by the patient's own offset, as do
+those of the structured record (deidentify.dates). What no surrogate can be made of gets its tag.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -63,18 +63,13 @@ class Surrogates:
     key: bytes
     patient: str
 
-    @property
-    def offset_days(self) -> int:
-        """By how many days this patient's dates move."""
-        return int(dates.offsets(self.key, pl.Series([self.patient])).dt.total_days()[0])
-
     def of(self, type_: str, value: str, language: str) -> str:
         """Return what stands in for an identifier."""
         table = _table(language)
         if type_ == "name":
             return _WORD.sub(lambda match: self._word(match[0], table), value)
         if type_ in ("date", "year"):
-            new = moved(value, self.offset_days, table["months"], day_first=table["day_first"])
+            new = moved(value, _offset_days(self.key, self.patient), table["months"], day_first=table["day_first"])
             return tag(type_) if new is None else new
         if type_ == "old_age":
             return re.sub(r"\d+", "90+", value) if _DIGIT.search(value) else tag(type_)
@@ -111,6 +106,8 @@ class Surrogates:
             return f"192.0.2.{self._draw(type_, value) % 256}"
         if type_ in ("age", "sex", "relative", "profession", "other", "country", "photo", "biometric"):
             return tag(type_)
+        if not _DIGIT.search(value):
+            return tag(type_)
         plain = "".join(_SIGN.findall(value)).lower()
         stream = iter(self._bytes(type_, plain, len(value)))
         made = _SIGN.sub(lambda match: _sign_like(match[0], next(stream)), value)
@@ -129,6 +126,18 @@ class Surrogates:
         content = "\0".join(("surrogate", self.patient, purpose, value)).encode()
         blocks = range(1 + number // 32)
         return b"".join(hmac.digest(self.key, content + b"\0%d" % block, "sha256") for block in blocks)[:number]
+
+
+@lru_cache(maxsize=4096)
+def _offset_days(key: bytes, patient: str) -> int:
+    """Return by how many days a patient's dates move, in their notes as in their events."""
+    return int(dates.offsets(key, pl.Series([patient])).dt.total_days()[0])
+
+
+def month_names(language: str) -> list[str]:
+    """Return the months of a language, as they are written within a sentence."""
+    names: list[str] = _table(language)["months"]
+    return names
 
 
 def tag(type_: str) -> str:

@@ -24,12 +24,14 @@ from lifechart.data.deidentify.text.spans import Span
 from lifechart.data.deidentify.text.words import Tokens
 
 Floats = NDArray[np.float32]
-ROOM = 16
-"""Empty tokens between texts: as far as the network sees to either side, or further."""
+ROOM = 5
+"""Empty tokens between texts: as far as any one layer looks, since what a layer makes of the room is emptied again."""
 _TOKENS = 3_072
 """Tokens that go through the network together; what is between its layers then stays in the processor's cache."""
 _REMEMBERED = 200_000
 """Distinct tokens whose embeddings are kept."""
+
+_NEVER_ONE_SIGN = frozenset(("name", "place", "facility", "date", "organisation", "street"))
 
 DILATIONS = (1, 2, 5)
 WIDTHS = (5, 3, 3)
@@ -137,7 +139,7 @@ class Tagger:
     def probabilities(self, place: NDArray[np.int64], gap: NDArray[np.int64]) -> Floats:
         """Return the probability of each label at each token, N x L; `place` 0 is room between texts."""
         weights = self._weights
-        x_ND = self._known[place] + weights.gap_GD[gap]
+        x_ND: Floats = self._known[place] + weights.gap_GD[gap]
         x_ND[place == 0] = 0
         for (kernel, bias), dilation in zip(weights.convolutions, DILATIONS, strict=True):
             y_NH = _convolved(x_ND, kernel, bias, dilation)
@@ -146,7 +148,7 @@ class Tagger:
                 y_NH += x_ND
             y_NH[place == 0] = 0
             x_ND = y_NH
-        logits_NL = x_ND @ weights.out_HL + weights.bias_L
+        logits_NL: Floats = x_ND @ weights.out_HL + weights.bias_L
         logits_NL -= logits_NL.max(axis=1, keepdims=True)
         np.exp(logits_NL, out=logits_NL)
         logits_NL /= logits_NL.sum(axis=1, keepdims=True)
@@ -208,7 +210,13 @@ def _joined(text: str, tokens: Tokens, hits: list[int], types: list[str]) -> lis
         else:
             spans.append(Span(start, start + len(token), type_, "tagger"))
         last = hit
-    return spans
+    return [span for span in spans if _stands_alone(text, span)]
+
+
+def _stands_alone(text: str, span: Span) -> bool:
+    """Return whether a span is more than a mark, and more than one sign where one sign names nobody and no day."""
+    signs = sum(sign.isalnum() for sign in text[span.start : span.end])
+    return signs > (1 if span.type in _NEVER_ONE_SIGN else 0)
 
 
 @cache
