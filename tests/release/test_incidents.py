@@ -246,8 +246,10 @@ def test_closing_waits_for_a_recall_until_it_is_read_or_ended(house: House) -> N
         house.incidents.sign(name, house.officer, comment="x")
     house.incidents.end_recall(recall.digest, "dr.gone has left", actor="sam")
     assert house.incidents.recalls.notices("dr.gone") == []
+    assert house.incidents.recalls.about(f"{0:064x}"), "the chart says so as long as the incident is open"
     house.incidents.sign(name, house.officer, comment="weighed")
     house.incidents.close(name, actor="sam")
+    assert house.incidents.recalls.about(f"{0:064x}") == []
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -97,6 +97,8 @@ def test_triage_switches_off_and_the_page_says_why(open_ward: Hospital) -> None:
     open_ward.sign_in("sam.steward")
     page = post(open_ward, "/incidents/1/triage", severity="death", words="at once", pause="yes").text
     assert "capability switched off" in page
+    for link in re.findall(r'href="(/steward/trace/[^"]+)"', page):
+        assert open_ward.client.get(link).status_code == 200, link
     open_ward.sign_in()
     assert "switched off: Paused because of incident 1." in open_ward.client.get("/patients/ines").text
 

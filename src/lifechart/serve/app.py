@@ -205,5 +205,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
 def _problem(request: Request, status: int, title: str, said: str) -> Response:
     """Return a page to a person, JSON to a system. Neither ever holds an identifier."""
     if "text/html" in request.headers.get("accept", ""):
-        return pages.render(request, "problem.html", {"title": title, "said": said}, status)
+        # An address can name a patient, so the page that shows nothing does not repeat it either.
+        return pages.render(request, "problem.html", {"title": title, "said": said, "path": ""}, status)
     return JSONResponse({"title": title, "detail": said}, status)

@@ -87,10 +87,13 @@ class Recalls:
         return found
 
     def about(self, patient: str) -> list[tuple[Recall, datetime]]:
-        """Return the recalls, not ended, of answers about a patient (keyed hash), with when the last was shown."""
+        """Return the recalls of answers about a patient (keyed hash), each with when the last was shown.
+
+        Those of incidents that are open: ending a recall does not make what was said any better.
+        """
         found = []
         for recall in self.all():
-            if recall.ended is None:
+            if self._book.incidents[recall.incident].closed is None:
                 with self._lock:
                     when = self._reach(recall).patients.get(patient)
                 if when is not None:
