@@ -140,3 +140,16 @@ def test_the_nafld_cohort(tmp_path: Path) -> None:
     assert (per_subject["last"] - per_subject["born"]).max() <= timedelta(days=32_873)
     assert {"SNOMED//84114007", "LOINC//2085-9"} <= set(found["code"])
     assert set(load_mapping(NAFLD).names) >= set(found["code"]) - {RECORD_END}
+
+
+def test_a_time_of_nobody_s_life_is_a_fault(tmp_path: Path) -> None:
+    rows = ["id,age,sex", "a,40,f", "b,8507,m", "c,1e300,f", "d,nan,m"]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "people.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "in" / "results.csv").write_text("")
+    found = mapping()
+    found["tables"] = [{**found["tables"][0], "events": found["tables"][0]["events"][:1]}]
+    (tmp_path / "in" / "lifechart.yaml").write_text(yaml.safe_dump(found))
+    account, _ = take(tmp_path / "in", tmp_path / "out", as_of=datetime(2010, 6, 1))
+    assert account.resources["people.csv"] == {"kept": 1, "quarantined": 3}
+    assert account.quarantined == {"people.csv: no subject, time or value": 3}

@@ -1,1 +1,5 @@
-"""What makes records safe to train on: `structured` (ids, codes, values, ZIPs), `dates` (times, ages), their tables."""
+"""What makes records safe to train on.
+
+`structured` (ids, codes, values, ZIPs) and `dates` (times, ages) are for everything; `text` is for prose, `dicom` for
+images; `risk` says how likely somebody is to be recognised all the same.
+"""

@@ -10,6 +10,9 @@ _USUAL = (
     ("%Y-%m-%dT%H:%M:%S", pl.Datetime("us")),
 )
 
+_YEARS = (1600, 2400)
+"""Wide enough for data sets whose dates were moved by centuries."""
+
 
 def text(name: str, frame: pl.DataFrame) -> pl.Expr:
     """Return a column as text without blanks at its ends, null where empty; numbers that are whole lose their `.0`."""
@@ -54,7 +57,12 @@ def moment(name: str, frame: pl.DataFrame) -> pl.Expr:
     else:
         found = written(text(name, frame))
     day_alone = found == found.dt.truncate("1d")
-    return pl.when(day_alone).then(found + pl.duration(seconds=86_399)).otherwise(found)
+    return of_a_life(pl.when(day_alone).then(found + pl.duration(seconds=86_399)).otherwise(found))
+
+
+def of_a_life(time: pl.Expr) -> pl.Expr:
+    """Return times, null where they are of no patient's life (_YEARS): what is farther off cannot even be moved."""
+    return pl.when(time.dt.year().is_between(*_YEARS)).then(time)
 
 
 def parsed(words: pl.Series) -> pl.Series:

@@ -51,6 +51,8 @@ from lifechart.data.sources.frames import LINE
 MAPPING = "lifechart.yaml"
 """A folder that holds this file is read under it, if no other mapping is named."""
 _DAYS_A_YEAR = 365.25
+_MOST_DAYS = 1_000_000
+"""From day zero; the calendar itself goes no farther."""
 _EVENT_KEYS = {"kind", "code", "time", "value", "unit", "text", "where"}
 _TIME_KEYS = ("age", "days", "column")
 
@@ -237,15 +239,20 @@ def _code(stated: str | dict[str, Any]) -> pl.Expr:
 
 
 def _time(stated: dict[str, Any], day_zero: date) -> pl.Expr:
-    """Return the time of an event: `age` years before day zero (a birth), `days` from it, or what a `column` holds."""
+    """Return the time of an event: `age` years before day zero (a birth), `days` from it, or what a `column` holds.
+
+    Null where there is none, and where it is no time of a patient's life.
+    """
     if "column" in stated:
-        return pl.col(stated["column"]).str.to_datetime(stated.get("format"), time_unit="us", strict=False)
-    start = pl.lit(day_zero).cast(pl.Datetime("us"))
-    number = stated["age"] if "age" in stated else stated["days"]
-    days = (pl.col(number) if isinstance(number, str) else pl.lit(number)).cast(pl.Float64, strict=False)
-    if "age" in stated:
-        days = (-days * _DAYS_A_YEAR).floor()
-    return start + pl.duration(days=days)
+        time = pl.col(stated["column"]).str.to_datetime(stated.get("format"), time_unit="us", strict=False)
+    else:
+        number = stated["age"] if "age" in stated else stated["days"]
+        days = (pl.col(number) if isinstance(number, str) else pl.lit(number)).cast(pl.Float64, strict=False)
+        if "age" in stated:
+            days = (-days * _DAYS_A_YEAR).floor()
+        near = pl.when(days.is_between(-_MOST_DAYS, _MOST_DAYS)).then(days)
+        time = pl.lit(day_zero).cast(pl.Datetime("us")) + pl.duration(days=near)
+    return cells.of_a_life(time)
 
 
 source = Tables()
