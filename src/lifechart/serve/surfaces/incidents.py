@@ -184,7 +184,11 @@ def _where(house: House, path: str) -> tuple[str, list[str]]:
     for outlet in plugs.load("lifechart.surfaces", Surface).values():
         assert isinstance(outlet, Surface)
         for route in outlet.router.routes:
-            if isinstance(route, APIRoute) and "GET" in route.methods and (found := route.path_regex.fullmatch(path)):
+            if (
+                isinstance(route, APIRoute)
+                and "GET" in (route.methods or ())
+                and (found := route.path_regex.fullmatch(path))
+            ):
                 patient = unquote(found.groupdict().get("patient_id", ""))
                 return route.path, [house.auditor.patient(patient)] if patient else []
     return "", []
