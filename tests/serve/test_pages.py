@@ -39,6 +39,8 @@ PAGES = {
     "not-allowed": ("dr.reyes", "/steward"),
     "steward": ("sam.steward", "/steward"),
     "release": ("sam.steward", "/steward/risk/releases/1"),
+    "documents": ("sam.steward", "/steward/risk/documents"),
+    "document-public": ("sam.steward", "/steward/risk/documents/public"),
     "trace-release": ("sam.steward", "/steward/trace/2"),
     "trace-answer": ("sam.steward", "/steward/trace/4"),
     "trace-data-set": ("sam.steward", f"/steward/trace/{'cd' * 32}"),

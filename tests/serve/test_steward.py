@@ -129,3 +129,17 @@ def test_an_auditor_reads_and_changes_nothing(place: Hospital) -> None:
     assert "Switch off now" not in page
     assert form(place, "/steward/risk/switch", switch="off", reason="x").status_code == 403
     assert form(place, "/steward/verify").status_code == 200
+
+
+def test_documents_are_listed_with_what_cannot_be_written(office: Hospital) -> None:
+    assert 'href="/steward/risk/documents"' in office.client.get("/steward").text
+    page = office.client.get("/steward/risk/documents").text
+    assert "Model card" in page
+    assert "no change plan is registered" in page
+    card = office.client.get("/steward/risk/documents/model_card")
+    assert "Riverbend Hospital" in card.text
+    assert "sandbox" in card.headers["content-security-policy"]
+    assert office.client.get("/steward/risk/documents/change_plan").status_code == 400
+    assert office.client.get("/steward/risk/documents/brochure").status_code == 400
+    office.sign_in("dr.reyes")
+    assert office.client.get("/steward/risk/documents").status_code == 403

@@ -26,6 +26,7 @@ FAMILIES = (
     "governance",
     "trials",
     "incidents",
+    "documents",
     "serving",
     "ledgers",
     "tracing",

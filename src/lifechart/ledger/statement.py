@@ -41,6 +41,7 @@ KINDS: Mapping[str, str] = {
     "protocol": "a protocol was registered or amended, which seals it",
     "validation": "a protocol was carried out, and what came of it",
     "trial": "a step of a randomised trial",
+    "document": "documents were written from the evidence of a release",
     "view": "a chart or a list of patients was shown without an answer; patients stand in it as keyed hashes",
     "answer": "an answer was given about a patient, who stands in it as a keyed hash",
     "feedback": "a user accepted or dismissed an answer",

@@ -16,4 +16,5 @@ Read in this order:
 - `trial`       randomised trials, from allocation to result; `sequential` has their stopping bounds
 - `incidents`   harms and bad answers, from report to closure, and recalls
 - `change_control`  which retrained models may take their predecessor's place
+- `documents`   what a release tells others, each sentence with its evidence
 """

@@ -9,7 +9,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import FileResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from lifechart.core.capability import Declaration, Phase, Role
 from lifechart.core.errors import InputError, IntegrityError, LifechartError
@@ -18,8 +18,12 @@ from lifechart.data.consent import standing
 from lifechart.ledger import page
 from lifechart.ledger.statement import Statement
 from lifechart.ledger.trace import trace
+from lifechart.release.documents import page as document_page
+from lifechart.release.documents import write
+from lifechart.release.documents.evidence import Dossier, gather
 from lifechart.release.gate import Check
 from lifechart.release.history import State
+from lifechart.release.protocol import open_registry
 from lifechart.release.shelf import Release
 from lifechart.serve import decisions
 from lifechart.serve.access import User
@@ -161,6 +165,30 @@ async def report_page(request: Request, user: Reader, capability: str, version: 
     if not page.exists():
         raise InputError("report", version, "a release whose report has a page")
     return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
+
+
+@router.get("/{capability}/documents")
+async def documents_list(request: Request, user: Reader, capability: str) -> Response:
+    """List the documents of the current release, and why the others cannot be written."""
+    house = house_of(request)
+    written = await asyncio.to_thread(lambda: write.make_all(_dossier(house, capability)))
+    context = {"capability": capability, "documents": written.documents, "refused": written.refused}
+    return render(request, "documents.html", context)
+
+
+@router.get("/{capability}/documents/{name}")
+async def document(request: Request, user: Reader, capability: str, name: str) -> Response:
+    """Show one document, made now from evidence and confined as the report is."""
+    house = house_of(request)
+    made = await asyncio.to_thread(lambda: document_page.render(write.make(_dossier(house, capability), name)))
+    return HTMLResponse(made, headers={"Content-Security-Policy": _REPORT_POLICY})
+
+
+def _dossier(house: House, capability: str) -> Dossier:
+    _known(house, capability)
+    declaration = house.predictor.capabilities[capability].declaration
+    registry = open_registry(house.settings, house.ledger)
+    return gather(house.shelf, house.ledger, registry, declaration, house.settings.institution)
 
 
 def criteria_of(checks: Sequence[Check]) -> list[Criterion]:
