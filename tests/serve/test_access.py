@@ -15,7 +15,7 @@ from lifechart.core.plugs import load
 from lifechart.core.settings import Settings
 from lifechart.serve import sign_in
 from lifechart.serve.access import Access, Showing, User, add_account, add_client, showing
-from lifechart.serve.sign_in import COOKIE, _local
+from lifechart.serve.sign_in import COOKIE, local
 from lifechart.serve.store import Account, SignedIn, Store, now
 from lifechart.serve.surfaces import Surface
 from tests.serve.house import PASSWORD, Hospital
@@ -162,7 +162,7 @@ def test_what_becomes_of_an_answer(
     ],
 )
 def test_signing_in_never_leads_off_this_server(target: str, path: str) -> None:
-    assert _local(target) == path
+    assert local(target) == path
 
 
 def routes() -> list[tuple[str, str]]:

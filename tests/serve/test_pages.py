@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from lifechart.core.capability import Role
 from lifechart.ledger import page as trace_page
+from lifechart.ledger.keys import Signer
 from lifechart.ledger.statement import Statement, Subject
 from lifechart.ledger.trace import trace
+from lifechart.release.incidents.scope import Scope
+from lifechart.release.people import Office, People
+from lifechart.serve.access import add_account
 from lifechart.serve.pages import STATIC
 from tests.serve.house import PASSWORD, Hospital, hospital
 
@@ -40,6 +45,11 @@ PAGES = {
     "trace-answer": ("sam.steward", "/steward/trace/4"),
     "trace-data-set": ("sam.steward", f"/steward/trace/{'cd' * 32}"),
     "trace-nothing": ("sam.steward", "/steward/trace/gossip"),
+    "incident-report": ("dr.reyes", "/incidents/report?page=/patients/ines"),
+    "incidents": ("sam.steward", "/incidents"),
+    "incident": ("sam.steward", "/incidents/1"),
+    "incident-closed": ("sam.steward", "/incidents/2"),
+    "patient-recalled": ("dr.li", "/patients/ines"),
 }
 
 
@@ -51,7 +61,30 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
         # Somebody withdrew who is in the data behind the release, so that the steward's page has that to show.
         said = {"what": "withdrawn", "purposes": ["training"], "held_by": ["cd" * 32], "register": "hmac:0"}
         held.house.ledger.append(Statement("withdrawal", (Subject("patient", "ef" * 32),), said))
+        complain(held)
         yield held
+
+
+def complain(held: Hospital) -> None:
+    """Let an incident be triaged and its answer recalled, and another one be closed. `dr.li` was shown the answer."""
+    house, incidents = held.house, held.house.incidents
+    add_account(house.store, "dr.li", PASSWORD, [Role.CLINICIAN])
+    held.sign_in("dr.li")
+    held.client.get("/patients/ines")
+    given = house.ledger.find(kind="answer")[-1].statement.subjects[0].digest
+    first = incidents.report("wrong-answer", "serious-harm", "Said low, was high.", actor="dr.li", answers=[given])
+    incidents.triage(first.digest, "serious-harm", "The chart held a wrong unit.", actor="sam.steward")
+    incidents.investigate(first.digest, "data", "Found in the feed of October.", actor="sam.steward")
+    message = "Risks rested on a wrong unit: look at the values themselves."
+    incidents.recall(first.digest, Scope("risk", answers=(given,)), message, actor="sam.steward")
+    second = incidents.report("other", "no-harm", "The page was slow.", actor="dr.reyes")
+    incidents.triage(second.digest, "no-harm", "A disk was full.", actor="sam.steward")
+    incidents.investigate(second.digest, "organisation", "Nobody watched it.", actor="sam.steward")
+    incidents.correct(second.digest, "Somebody watches it.", actor="sam.steward")
+    officer = Signer.generate("dr.safe")
+    People(house.ledger).register(officer.public, (Office.SAFETY_OFFICER,), staff_number="7", actor="root")
+    incidents.sign(second.digest, officer, comment="weighed")
+    incidents.close(second.digest, actor="sam.steward")
 
 
 @pytest.fixture(scope="module")

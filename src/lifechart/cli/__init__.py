@@ -26,6 +26,7 @@ FAMILIES = (
     "governance",
     "trials",
     "monitors",
+    "incidents",
     "documents",
     "serving",
     "ledgers",

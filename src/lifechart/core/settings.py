@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8800, ge=1, le=65535, description="port to listen on")
     session_minutes: int = Field(default=30, ge=1, description="idle minutes before signing in again")
     phases: Path | None = Field(default=None, description="the institution's own demands for each phase (TOML)")
+    incidents: Path | None = Field(default=None, description="the institution's own incident policy (TOML)")
     cookie_secure: bool = Field(default=False, description="HTTPS-only session cookie: for production")
     ray_address: str = Field(default="", description="Ray cluster for ingest; empty: one of this machine alone")
     vault_identity: str = Field(default="", description="age identity file; empty: keys/vault.key under home")

@@ -46,6 +46,7 @@ KINDS: Mapping[str, str] = {
     "view": "a chart or a list of patients was shown without an answer; patients stand in it as keyed hashes",
     "answer": "an answer was given about a patient, who stands in it as a keyed hash",
     "feedback": "a user accepted or dismissed an answer",
+    "incident": "a step from the report of a harm or bad answer to its closure, or of a recall; no patient is named",
     "withdrawal": "a patient, who stands in it as a keyed hash, withdrew consent or gave it again",
     "retention": "something was deleted because its time had passed",
     "risk": "the re-identification risk of a data set was assessed, or a reviewer signed the assessment",

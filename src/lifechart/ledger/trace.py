@@ -19,7 +19,7 @@ from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Statement
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-REMARKS = ("phase", "switch", "approval", "feedback", "view", "withdrawal", "retention")
+REMARKS = ("phase", "switch", "approval", "feedback", "view", "withdrawal", "retention", "incident")
 """Said of a thing that another statement made, or of a person, whom none did."""
 MANY = ("answer", "view", "feedback", "withdrawal")
 """Kinds of which there are too many to be followed one by one; they are counted."""
@@ -202,11 +202,16 @@ def _by(said: Statement) -> str:
 
 
 def _feedback(log: Log, digest: str) -> tuple[str, ...]:
-    return tuple(
+    feedback = [
         f"feedback: {entry.statement.predicate.get('action', '')} {entry.statement.predicate.get('outcome', '')}, "
         f"entry {entry.index}"
         for entry in log.find(kind="feedback", digest=digest)
-    )
+    ]
+    incidents = [
+        f"incident: {entry.statement.predicate.get('step', '')}, entry {entry.index}"
+        for entry in log.find(kind="incident", digest=digest)
+    ]
+    return (*feedback, *incidents)
 
 
 def _about(log: Log, digest: str, before: int | None = None) -> Entry | None:

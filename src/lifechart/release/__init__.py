@@ -14,6 +14,7 @@ Read in this order:
 - `validation`  a protocol carried out
 - `stages`      what a phase demands: evidence and signatures
 - `trial`       randomised trials, from allocation to result; `sequential` has their stopping bounds
+- `incidents`   harms and bad answers, from report to closure, and recalls
 - `change_control`  which retrained models may take their predecessor's place
 - `monitoring`  what follows from an alarm: a statement, and a lower phase
 - `documents`   what a release tells others, each sentence with its evidence

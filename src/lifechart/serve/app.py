@@ -17,9 +17,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lifechart.core import plugs
-from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError, LifechartError
+from lifechart.core.errors import AccessDenied, AuditError, GateRefused, InputError, IntegrityError, LifechartError
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import open_log
+from lifechart.release.incidents.register import open_incidents
 from lifechart.release.protocol import open_registry
 from lifechart.release.shelf import Shelf, open_shelf
 from lifechart.release.trial.roster import Roster
@@ -51,6 +52,7 @@ _STATUS: dict[type[LifechartError], tuple[int, str]] = {
     AccessDenied: (403, "You may not see this"),
     NoSuchPatient: (404, "There is no such patient"),
     InputError: (400, "That could not be used"),
+    GateRefused: (409, "That is not possible yet"),
     ChartUnreadable: (502, "The chart could not be read"),
     AuditError: (503, "Nothing can be shown"),
     IntegrityError: (503, "Something did not verify"),
@@ -106,6 +108,7 @@ def open_house(settings: Settings, predictor: Callable[[Shelf], Predictor] | Non
         predictor=predictor(shelf) if predictor else Predictor(shelf, lambda: processes(settings)),
         auditor=Auditor(ledger, settings),
         roster=Roster(open_registry(settings, ledger)),
+        incidents=open_incidents(settings, ledger, shelf),
     )
 
 
@@ -202,5 +205,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
 def _problem(request: Request, status: int, title: str, said: str) -> Response:
     """Return a page to a person, JSON to a system. Neither ever holds an identifier."""
     if "text/html" in request.headers.get("accept", ""):
-        return pages.render(request, "problem.html", {"title": title, "said": said}, status)
+        # An address can name a patient, so the page that shows nothing does not repeat it either.
+        return pages.render(request, "problem.html", {"title": title, "said": said, "path": ""}, status)
     return JSONResponse({"title": title, "detail": said}, status)

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lifechart.core import durable
@@ -39,14 +39,21 @@ class Auditor:
         return hmac.new(self._key, timeline.events.write_ndjson().encode(), hashlib.sha256).hexdigest()
 
     def answered(
-        self, answer: Answer, timeline: Timeline, patient_id: str, user: str, outlet: str, showing: str
+        self,
+        answer: Answer,
+        timeline: Timeline,
+        patient_id: str,
+        user: str,
+        outlet: str,
+        showing: str,
+        asker: str = "",
     ) -> str:
         """Record an answer and return its digest; durable when this returns. Raises AuditError if it cannot be.
 
         The statement holds digests and what was claimed to be how likely, never the chart.
         """
         digest = answer_digest(answer)
-        predicate = {
+        predicate: dict[str, object] = {
             "capability": answer.capability,
             "disposition": answer.disposition.value,
             "model": answer.model_digest,
@@ -63,6 +70,8 @@ class Auditor:
             ],
             "cards": {about: card_digest(card_id(digest, about)) for about in abouts(answer)},
         }
+        if asker:
+            predicate["asker"] = asker
         self._append(Statement("answer", (Subject("answer", digest),), predicate))
         return digest
 
@@ -70,6 +79,11 @@ class Auditor:
         """Record that somebody was shown patients (their ids) without an answer: a chart, or a list of people found."""
         subjects = tuple(Subject("patient", self.patient(patient)) for patient in dict.fromkeys(patients))
         return self._append(Statement("view", subjects, {"user": user, "outlet": outlet, "what": what}))
+
+    def read(self, incident: Subject, patients: Iterable[str], user: str, outlet: str) -> Receipt:
+        """Record that somebody read what people wrote of an incident; `patients`: keyed hashes of whom it names."""
+        subjects = (incident, *(Subject("patient", patient) for patient in sorted(patients)))
+        return self._append(Statement("view", subjects, {"user": user, "outlet": outlet, "what": "incident"}))
 
     def given(self, digest: str) -> Statement | None:
         """Return the statement of the answer that `digest` names, by its own digest or by one of its cards'."""

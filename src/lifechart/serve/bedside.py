@@ -14,6 +14,7 @@ from lifechart.core.report import Report
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import Log
 from lifechart.release.history import State
+from lifechart.release.incidents.register import Incidents
 from lifechart.release.shelf import Shelf
 from lifechart.release.trial.roster import Roster
 from lifechart.serve.access import Access, Showing, User, showing
@@ -40,6 +41,7 @@ class House:
     predictor: Predictor
     auditor: Auditor
     roster: Roster
+    incidents: Incidents
 
 
 def house_of(request: Request) -> House:
@@ -70,8 +72,10 @@ class Shown:
     """Whether the ledger says that this patient was asked about. Who shows the chart without it has to state that."""
 
 
-async def ask(house: House, capability: str, user: User, chart: Chart, outlet: str) -> Shown:
+async def ask(house: House, capability: str, user: User, chart: Chart, outlet: str, *, asker: str = "") -> Shown:
     """Ask one capability about one patient, as of when the chart was read.
+
+    `asker`: for whom a client system asks, so that a recall can reach them; never a patient's identity.
 
     The answer comes back only after its statement is in the ledger; AuditError passes through, and whoever catches it
     shows nothing. In phases that are kept from sight it is made and audited all the same.
@@ -91,7 +95,7 @@ async def ask(house: House, capability: str, user: User, chart: Chart, outlet: s
     given = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
     patient = str(chart.patient["id"])
     digest = await asyncio.to_thread(
-        house.auditor.answered, given.answer, chart.timeline, patient, user.name, outlet, verdict.value
+        house.auditor.answered, given.answer, chart.timeline, patient, user.name, outlet, verdict.value, asker
     )
     if verdict is Showing.SHADOW:
         return Shown(withheld="Forecasts are being made for comparison and are not shown yet.")

@@ -86,5 +86,10 @@ _environment.globals.update(certainty=certainty)
 def render(request: Request, template: str, context: dict[str, Any], status: int = 200) -> HTMLResponse:
     """Render a page with the institution's name and whoever is signed in."""
     user = getattr(request.state, "user", None)
-    common = {"institution": house_of(request).settings.institution, "user": user, "path": request.url.path}
+    common = {
+        "institution": house_of(request).settings.institution,
+        "user": user,
+        "path": request.url.path,
+        "notices": getattr(request.state, "notices", []),
+    }
     return HTMLResponse(_environment.get_template(template).render({**common, **context}), status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -13,10 +14,13 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import UploadFile
 
 from lifechart.core.capability import Role
-from lifechart.core.errors import AccessDenied
+from lifechart.core.errors import AccessDenied, LifechartError
+from lifechart.release.incidents.recall import Notice
 from lifechart.serve.access import User
-from lifechart.serve.bedside import house_of
+from lifechart.serve.bedside import House, house_of
 from lifechart.serve.pages import render
+
+log = logging.getLogger("lifechart.serve")
 
 COOKIE = "lifechart_session"
 _FORM_COOKIE = "lifechart_form"
@@ -32,9 +36,20 @@ class SignInNeeded(Exception):
 async def current_user(request: Request) -> User | None:
     """Return who is signed in, or None."""
     token = request.cookies.get(COOKIE)
-    user = await asyncio.to_thread(house_of(request).access.user, token) if token else None
+    house = house_of(request)
+    user = await asyncio.to_thread(house.access.user, token) if token else None
     request.state.user = user
+    request.state.notices = await asyncio.to_thread(_notices, house, user.name) if user else []
     return user
+
+
+def _notices(house: House, name: str) -> list[Notice] | None:
+    """Return the recalls that somebody has to acknowledge; None if that cannot be known, which the page says."""
+    try:
+        return house.incidents.recalls.notices(name)
+    except (LifechartError, OSError) as error:
+        log.error("recall notices cannot be read: %s", type(error).__name__)
+        return None
 
 
 def signed_in(*roles: Role) -> Callable[..., Awaitable[User]]:
@@ -95,7 +110,7 @@ async def sign_in(request: Request) -> Response:
         token = await asyncio.to_thread(house.access.sign_in, name, fields.get("password", ""), address)
     except AccessDenied as error:
         return _form_page(request, target, str(error), 403, name)
-    response = RedirectResponse(_local(target), status_code=303)
+    response = RedirectResponse(local(target), status_code=303)
     _set_cookie(request, response, COOKIE, token, samesite="lax")
     response.delete_cookie(_FORM_COOKIE, path="/sign-in")
     return response
@@ -112,7 +127,7 @@ async def sign_out(request: Request, fields: Form) -> Response:
 
 def _form_page(request: Request, target: str, error: str = "", status: int = 200, name: str = "") -> Response:
     token = secrets.token_urlsafe(32)
-    context = {"next": _local(target), "error": error, "name": name, "sign_in_token": token}
+    context = {"next": local(target), "error": error, "name": name, "sign_in_token": token}
     response = render(request, "sign_in.html", context, status)
     _set_cookie(request, response, _FORM_COOKIE, token, samesite="strict", path="/sign-in")
     return response
@@ -126,7 +141,7 @@ def _set_cookie(request: Request, response: Response, key: str, value: str, *, s
     )
 
 
-def _local(target: str) -> str:
+def local(target: str) -> str:
     """Return `target` if it is a path on this server, else the start page: never a redirect elsewhere."""
     plain = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
     return target if plain and "\\" not in target else "/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,6 +17,8 @@ from lifechart.care.comparison import excess
 from lifechart.care.risk import DECLARATION, horizon_in_words
 from lifechart.core.answer import Claim, Disposition
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError
+from lifechart.ledger.lineage import reference as reference_of
+from lifechart.release.incidents.recall import Notice
 from lifechart.serve import decisions, risk_view
 from lifechart.serve.access import User
 from lifechart.serve.audit import WHOLE, card_digest, card_id, reference_to
@@ -31,6 +34,8 @@ surface = Outlet("cds_hooks", router)
 
 SERVICE = "lifechart-risk"
 MOST_CARDS = 3
+_RECALLS = uuid.UUID("0d7e6d0a-93a5-5c1e-8a43-9a51f9c3f0b2")
+_PRACTITIONER = re.compile(r"(Practitioner|PractitionerRole)/[A-Za-z0-9.-]{1,64}")
 _REASON_SYSTEM = "urn:lifechart:override-reason"
 _PER_TYPE = {
     "conditions": "Condition",
@@ -145,11 +150,14 @@ async def patient_view(request: Request, client: Client) -> Response:
         # 412 is the specification's word for data that could be neither found in the prefetch nor fetched.
         return JSONResponse({"detail": str(error)}, 412)
     try:
-        shown = await ask(house, DECLARATION.name, client, chart, surface.name)
+        asker = asker_of(house, call.context.userId)
+        shown = await ask(house, DECLARATION.name, client, chart, surface.name, asker=asker)
+        notices = await asyncio.to_thread(house.incidents.recalls.notices, f"{client.name} {asker}".strip())
     except (AuditError, IntegrityError):
         return JSONResponse({"cards": []}, 503)
     page = f"{str(request.base_url).rstrip('/')}/patients/{call.context.patientId}"
-    return JSONResponse({"cards": cards(shown, chart, page, house.settings.institution)})
+    recalled = [recall_card(notice, client, asker, page, house.settings.institution) for notice in notices]
+    return JSONResponse({"cards": recalled + cards(shown, chart, page, house.settings.institution)})
 
 
 @router.post(f"/{SERVICE}/feedback")
@@ -174,6 +182,36 @@ def cards(shown: Shown, chart: Chart, page: str, institution: str) -> list[dict[
     risks = risk_view.risks(answer, behind, chart.timeline, {})
     outstanding = [risk for risk in risks if excess(risk.headline.probability or 0.0, risk.usual.usual) > 0]
     return made + [_risk_card(risk, behind.digest, page, institution) for risk in outstanding[:MOST_CARDS]]
+
+
+def asker_of(house: House, user_id: str) -> str:
+    """Return for whom a client asks, as it stands in the ledger: a practitioner's reference, else a keyed hash.
+
+    The hook's user may be a patient, whose identity has no place there.
+    """
+    if not user_id:
+        return ""
+    return user_id if _PRACTITIONER.fullmatch(user_id) else f"user:{house.auditor.patient(user_id)[:32]}"
+
+
+def recall_card(notice: Notice, client: User, asker: str, page: str, institution: str) -> dict[str, Any]:
+    """Return the card that tells a user of a recall. It comes with every hook until its feedback says it was read."""
+    many = "answer that was" if notice.seen.answers == 1 else "answers that were"
+    summary = f"Recall: do not rely on {notice.seen.answers} {many} shown to you"
+    reference = reference_of(notice.recall)
+    return {
+        "uuid": recall_id(notice.recall, f"{client.name} {asker}".strip()),
+        "summary": summary,
+        "indicator": "critical",
+        "detail": f"{notice.message}\n\nReference {reference}. Dismiss this card to say that you have read it.",
+        "source": {"label": f"Lifechart, {institution}", "url": page.split("/patients/")[0]},
+        "overrideReasons": [{"code": "known", "system": _REASON_SYSTEM, "display": "I have read this"}],
+    }
+
+
+def recall_id(recall: str, name: str) -> str:
+    """Return the uuid of the card by which one person is told of a recall."""
+    return str(uuid.uuid5(_RECALLS, f"{recall}#{name}"))
 
 
 async def _body(request: Request, model: type[Body]) -> Body:
@@ -246,6 +284,8 @@ def _card(
 
 def _keep(house: House, client: User, body: Feedback) -> None:
     for entry in body.feedback:
+        if _acknowledged(house, client, str(entry.card)):
+            continue
         digest = card_digest(str(entry.card))
         answer = house.auditor.given(digest)
         if answer is None:
@@ -263,3 +303,15 @@ def _keep(house: House, client: User, body: Feedback) -> None:
             comment=override.userComment if override else "",
         )
         decisions.decide(house.store, house.auditor, decision)
+
+
+def _acknowledged(house: House, client: User, card: str) -> bool:
+    """Tell whether a card is a recall's, and record that whoever it was made for has read it."""
+    recalls = house.incidents.recalls
+    for recall in recalls.all():
+        for name in recalls.tally(recall).people:
+            mine = name == client.name or name.startswith(f"{client.name} ")
+            if mine and recall_id(recall.digest, name) == card:
+                recalls.acknowledge(recall.digest, name)
+                return True
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime
 from functools import partial
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from fastapi.responses import RedirectResponse, Response
 from lifechart.care.risk import DECLARATION
 from lifechart.core.capability import Role
 from lifechart.core.errors import InputError
+from lifechart.release.incidents.book import Recall
 from lifechart.serve import chart_view, decisions, risk_view
 from lifechart.serve.access import User
 from lifechart.serve.audit import WHOLE, reference_to
@@ -60,7 +62,8 @@ async def patient(request: Request, user: Reader, patient_id: str) -> Response:
         await asyncio.to_thread(house.auditor.viewed, [patient_id], user.name, surface.name, "chart")
     key = house.auditor.patient(patient_id)
     decided = await asyncio.to_thread(decisions.latest, house.store, "risk", key)
-    return render(request, "patient.html", _context(chart, shown, decided))
+    recalled = await asyncio.to_thread(_recalled, house, key)
+    return render(request, "patient.html", {**_context(chart, shown, decided), "recalled": recalled})
 
 
 @router.post("/patients/{patient_id}/decisions")
@@ -82,6 +85,12 @@ async def decide(request: Request, user: Reader, patient_id: str, fields: Form) 
         context = {"decision": decision, "reasons": decisions.REASONS}
         return render(request, "decided.html", context)
     return RedirectResponse(f"/patients/{patient_id}#{chart_view.anchor(decision.outcome)}", status_code=303)
+
+
+def _recalled(house: House, key: str) -> list[tuple[Recall, str, datetime]]:
+    """Return the recalls of answers about a patient: each with its message, and when one was last shown."""
+    recalls = house.incidents.recalls
+    return [(recall, recalls.message(recall), when) for recall, when in recalls.about(key)]
 
 
 def _keep(house: House, decision: Decision) -> None:
