@@ -22,16 +22,23 @@ def simulate(
     underdiagnose: Annotated[
         str | None, typer.Option(help="Plant a bias: ATTRIBUTE=VALUE:CONDITION,CONDITION:SHARE that is never recorded.")
     ] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(
+            help="Plant signals that only these carry, and export them too: note,image,variant (some or all)."
+        ),
+    ] = None,
 ) -> None:
     """Simulate a hospital whose truth is known, and export its records as FHIR."""
     from lifechart.ledger.log import open_log
-    from lifechart.simulate import hospital
+    from lifechart.simulate import hospital, planted
     from lifechart.simulate.bias import Underdiagnosis
 
     bias = Underdiagnosis.parse(underdiagnose) if underdiagnose else None
     with closing(open_log(load_settings())) as log:
         day = (today or datetime.now().astimezone()).date()
-        made = hospital.simulate(out, lives, seed, day, bias=bias, log=log)
+        asked = planted.parse(modalities) if modalities else ()
+        made = hospital.simulate(out, lives, seed, day, bias=bias, modalities=asked, log=log)
     print_rows(made.table())
 
 
