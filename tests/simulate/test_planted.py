@@ -60,7 +60,7 @@ def test_neither_half_of_the_combination_says_anything() -> None:
 
 
 def test_both_oracles_read_a_planted_hospital(hospital: Path) -> None:
-    """The latent oracle follows the trait; the record oracle, which cannot see it, does so hardly."""
+    """Where the latent oracle says more than the record oracle, which cannot see the trait, the trait is why."""
     oracle = Oracle.load(hospital / "truth")
     traits = pl.read_parquet(hospital / "truth" / "planted.parquet")
     adults = oracle.people.filter((pl.col("birth") < datetime(1975, 1, 1)) & pl.col("death").is_null())
@@ -68,10 +68,8 @@ def test_both_oracles_read_a_planted_hospital(hospital: Path) -> None:
     voice = prompts.join(traits, on="life", maintain_order="left")["voice"].to_numpy()
     latent = oracle.latent_risks(prompts, ["anxiety"], (1825,), draws=8)[:, 0, 0]
     record = oracle.record_risks(prompts, ["anxiety"], (1825,), draws=8)[:, 0, 0]
-    new = latent > 0
-    by_latent, by_record = (np.corrcoef(np.log(r[new] + 1e-6), voice[new])[0, 1] for r in (latent, record))
-    assert by_latent > 0.4
-    assert by_record < by_latent - 0.15
+    both = (latent > 0) & (record > 0)
+    assert np.corrcoef(np.log(latent[both] / record[both]), voice[both])[0, 1] > 0.5
 
 
 def test_a_truth_planted_by_another_table_is_refused(hospital: Path, tmp_path: Path) -> None:

@@ -107,13 +107,20 @@ def train(
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default the size's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(help="Of note,image,variant, those to read; by default all that there are. none: none."),
+    ] = None,
 ) -> None:
     """Train a model of patient timelines; a killed run goes on where it was."""
     from lifechart.ledger.log import open_log
     from lifechart.model import train as stage
 
     with closing(open_log(load_settings())) as log:
-        result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, actor=me())
+        wanted = None if modalities is None else tuple(part.strip() for part in modalities.split(","))
+        result = stage.train(
+            dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, modalities=wanted, actor=me()
+        )
     print(result.summary())
 
 
@@ -134,13 +141,14 @@ def evaluate(
     from lifechart.data.deidentify import structured
     from lifechart.evaluate import examine, fairness, summary
     from lifechart.ledger.log import open_log
+    from lifechart.model.encoders.image import pictures_of
     from lifechart.model.forecaster import load_forecaster
 
     settings = load_settings()
     with closing(open_log(settings)) as log:
         report = examine.examine(
             dataset,
-            load_forecaster(model),
+            load_forecaster(model, pictures=pictures_of(dataset)),
             out,
             log=log,
             baselines=baselines,

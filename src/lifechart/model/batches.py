@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lifechart.model.encoders.event import DAYS_A_YEAR, age_basis, event_arrays
+from lifechart.model.modalities import attach
 from lifechart.model.network import Batch
 from lifechart.model.questions import History, Questions, history, label, ragged
 from lifechart.model.tokens import DAY_US, Tokens
@@ -129,6 +130,7 @@ class Collator:
                 features_QF=self._tensor(question_features(tokens, put)),
                 history=self.history(history(tokens, put, self.vocabulary.valued, len(QUANTILES))),
                 had_QO=self._tensor(had),
+                modal=attach(tokens.items, put.subject, put.micros, token_rows),
             ),
             asked,
         )

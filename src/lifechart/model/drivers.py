@@ -15,6 +15,8 @@ from lifechart.core.forecast import Driver
 from lifechart.core.timeline import Timeline
 from lifechart.model.batches import Collator, cut
 from lifechart.model.checkpoint import Model
+from lifechart.model.encoders import Pictures
+from lifechart.model.encoders.image import copies
 from lifechart.model.heads import WIDTHS
 from lifechart.model.inference import Told, tell
 from lifechart.model.questions import Questions, ask, history
@@ -28,7 +30,13 @@ _LEADING = 6
 
 
 def drivers_of(
-    model: Model, collator: Collator, known: Timeline, tokens: Tokens, questions: Questions, told: Told
+    model: Model,
+    collator: Collator,
+    known: Timeline,
+    tokens: Tokens,
+    questions: Questions,
+    told: Told,
+    pictures: Pictures | None = None,
 ) -> list[list[tuple[Driver, ...]]]:
     """Return the drivers of one question's risks, by outcome and horizon, strongest first."""
     chosen = shortlist(model, collator, tokens, questions, told)
@@ -36,7 +44,7 @@ def drivers_of(
     if not len(chosen):
         return [[()] * len(WIDTHS)] * outcomes
     without = _without_each(known, tokens.row[chosen])
-    variants = tokenise(without, model.vocabulary)
+    variants = tokenise(without, model.vocabulary, copies(pictures, known.subject_id, len(chosen)))
     # A chart's first event may be the one left out: ages then still count from the chart's own origin.
     micros = np.repeat(questions.micros + tokens.origin, variants.num_subjects) - variants.origin
     changed = tell(model.network, collator, variants, ask(variants, np.arange(variants.num_subjects), micros))

@@ -18,8 +18,10 @@ from lifechart.model.batches import Collator
 from lifechart.model.calibration import around
 from lifechart.model.checkpoint import Model, load_model
 from lifechart.model.drivers import drivers_of
+from lifechart.model.encoders import Pictures
 from lifechart.model.heads import cumulative_incidence
 from lifechart.model.inference import Told, tell
+from lifechart.model.live_notes import as_learnt
 from lifechart.model.questions import HORIZONS, Questions, ask_prompts
 from lifechart.model.tokens import Tokens, tokenise, tokenise_timeline
 
@@ -27,8 +29,8 @@ from lifechart.model.tokens import Tokens, tokenise, tokenise_timeline
 class NetworkForecaster:
     """Keeps the Forecaster contract. Stateless between calls; safe to share among threads."""
 
-    def __init__(self, model: Model, device: torch.device | None = None) -> None:
-        self.model = model
+    def __init__(self, model: Model, device: torch.device | None = None, pictures: Pictures | None = None) -> None:
+        self.model, self.pictures = model, pictures
         self.collator = Collator(model.vocabulary, model.size.context, device or torch.device("cpu"))
         outcomes = model.vocabulary.outcomes
         self._death = outcomes.index(DEATH) if DEATH in outcomes else None
@@ -61,7 +63,7 @@ class NetworkForecaster:
         Events after a prompt's time are never read for it: attention is causal, and the history stops there too.
         """
         asked = events.join(prompts.select("subject_id").unique(), on="subject_id", how="semi")
-        tokens = tokenise(asked, self.model.vocabulary)
+        tokens = tokenise(asked, self.model.vocabulary, self.pictures)
         told = tell(self.model.network, self.collator, tokens, ask_prompts(tokens, prompts), advance)
         return self._probabilities(told)
 
@@ -70,10 +72,10 @@ class NetworkForecaster:
 
         Raises InputError for a chart without any event up to `as_of`.
         """
-        known = timeline.until(as_of)
+        known = as_learnt(timeline.until(as_of), self.model.vocabulary)
         if not len(known):
             raise InputError("timeline", "no event", f"a chart with events up to {as_of:%Y-%m-%d}")
-        tokens = tokenise_timeline(known, self.model.vocabulary)
+        tokens = tokenise_timeline(known, self.model.vocabulary, self.pictures)
         prompt = pl.DataFrame({"subject_id": [timeline.subject_id], "prediction_time": [as_of]})
         questions = ask_prompts(tokens, prompt)
         told = tell(self.model.network, self.collator, tokens, questions)
@@ -101,9 +103,14 @@ class NetworkForecaster:
     def _drivers(
         self, known: Timeline, tokens: Tokens, questions: Questions, told: Told
     ) -> list[list[tuple[Driver, ...]]]:
-        return drivers_of(self.model, self.collator, known, tokens, questions, told)
+        return drivers_of(self.model, self.collator, known, tokens, questions, told, self.pictures)
 
 
-def load_forecaster(folder: Path, device: torch.device | None = None) -> NetworkForecaster:
-    """Load a model that `lifechart train` wrote; raises InputError if the folder does not hold one."""
-    return NetworkForecaster(load_model(folder, device), device)
+def load_forecaster(
+    folder: Path, device: torch.device | None = None, pictures: Pictures | None = None
+) -> NetworkForecaster:
+    """Load a model that `lifechart train` wrote; raises InputError if the folder does not hold one.
+
+    `pictures`: where the images of those asked about are; without it a model that reads images does without.
+    """
+    return NetworkForecaster(load_model(folder, device), device, pictures)

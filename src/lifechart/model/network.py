@@ -10,6 +10,7 @@ from lifechart.model.backbone import Backbone
 from lifechart.model.encoders import encoder
 from lifechart.model.encoders.event import AGES, EventArrays
 from lifechart.model.heads import BaseRates, HazardHead
+from lifechart.model.modalities import Attached, ModalState
 from lifechart.model.questions import num_columns
 from lifechart.model.sizes import Size
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
@@ -31,6 +32,8 @@ class Batch:
     features_QF: Tensor
     history: tuple[Tensor, Tensor, Tensor]
     had_QO: Tensor
+    modal: Attached | None = None
+    """What there is besides coded events."""
 
     @property
     def num_events(self) -> int:
@@ -59,13 +62,21 @@ class Network(nn.Module):
         self.hazards = HazardHead(size.width, NUM_QUESTION_FEATURES, columns, size.rank, base, dropout)
         self.next_code = nn.Linear(size.width, len(vocabulary))
         nn.init.zeros_(self.next_code.weight)
+        self.modal: ModalState | None = None
+        if vocabulary.modalities:
+            self.modal = ModalState(vocabulary, size.width, size.rank // 2, len(base.first), dropout)
 
     def forward(self, batch: Batch) -> Output:
         """Return hazards for every question and the hidden state of every place."""
         x_RTD = self.encoder(batch.events)
+        attached = self.modal.there(batch.modal) if self.modal is not None else None
+        if self.modal is not None and attached is not None:
+            x_RTD = self.modal.at_events(attached, x_RTD)
         hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT, batch.segment_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
         log_hazard, state = self.hazards(hidden_QD, batch.features_QF, batch.history, batch.had_QO)
+        if self.modal is not None and attached is not None:
+            log_hazard = log_hazard + self.modal(attached).unsqueeze(-1)
         return Output(log_hazard, state, hidden_RTD)
 
     def next_code_loss(self, batch: Batch, hidden_RTD: Tensor, most_logits: int) -> Tensor:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, Timeline, believable
 from lifechart.data.units import in_units
+from lifechart.model.encoders import Pictures
+from lifechart.model.modalities import Items, find_items
 from lifechart.model.vocabulary import QUANTILES, START, UNKNOWN, UNREAD_KINDS, Vocabulary, event_codes
 
 DAY_US = 86_400_000_000
@@ -55,6 +57,8 @@ class Tokens:
     next_same: NDArray[np.int64]
     outcome: NDArray[np.int64]
     row: NDArray[np.int64]
+    items: Items | None = None
+    """What hangs on the records besides coded events; None if nothing does that the vocabulary knows."""
 
     def __len__(self) -> int:
         return len(self.code)
@@ -75,13 +79,17 @@ class Tokens:
         return np.repeat(np.arange(self.num_subjects), np.diff(self.starts))
 
 
-def tokenise_timeline(timeline: Timeline, vocabulary: Vocabulary) -> Tokens:
+def tokenise_timeline(timeline: Timeline, vocabulary: Vocabulary, pictures: Pictures | None = None) -> Tokens:
     """Tokenise one chart."""
-    return tokenise(timeline.events.with_columns(subject_id=pl.lit(timeline.subject_id, pl.Int64)), vocabulary)
+    events = timeline.events.with_columns(subject_id=pl.lit(timeline.subject_id, pl.Int64))
+    return tokenise(events, vocabulary, pictures)
 
 
-def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
-    """Tokenise MEDS rows of any number of subjects. `Tokens.row` is each token's row in `events` (-1 for START)."""
+def tokenise(events: pl.DataFrame, vocabulary: Vocabulary, pictures: Pictures | None = None) -> Tokens:
+    """Tokenise MEDS rows of any number of subjects. `Tokens.row` is each token's row in `events` (-1 for START).
+
+    `pictures`: where the images of these subjects are, if the vocabulary knows images.
+    """
     frame = _sorted(events, vocabulary)
     owner = frame["subject_id"].to_numpy()
     subject_ids, first_rows = np.unique(owner, return_index=True)
@@ -112,6 +120,7 @@ def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
         gap=_gaps(micros, starts),
         outcome=frame["outcome"].to_numpy()[kept],
         row=frame["row"].to_numpy()[kept].astype(np.int64),
+        items=find_items(events, vocabulary, pictures, subject_ids, origin, starts, micros),
         **_past_of_code(subject, code, micros, level),
     )
 
@@ -268,4 +277,4 @@ def _decaying_sums(
 
 def field_names() -> tuple[str, ...]:
     """Return the names of the arrays, for whoever stores them."""
-    return tuple(each.name for each in fields(Tokens))
+    return tuple(each.name for each in fields(Tokens) if each.name != "items")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -39,6 +40,8 @@ class Vocabulary:
     knots: NDArray[np.float32]
     parents: NDArray[np.int64]
     outcomes: tuple[str, ...]
+    modalities: dict[str, Any] = field(default_factory=dict)
+    """What each modality besides coded events has to know (lifechart.model.modalities)."""
     rows: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +76,8 @@ class Vocabulary:
             }
             for row, code in enumerate(self.codes)
         ]
-        durable.write_json(path, {"codes": rows, "outcomes": list(self.outcomes)})
+        modalities = {"modalities": self.modalities} if self.modalities else {}
+        durable.write_json(path, {"codes": rows, "outcomes": list(self.outcomes), **modalities})
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
@@ -85,7 +89,8 @@ class Vocabulary:
             knots = [row["knots"] or [np.nan] * len(QUANTILES) for row in content["codes"]]
             # As they were when it was trained, whatever terminologies this institution has.
             parents = [row["parents"] for row in content["codes"]] if "parents" in content["codes"][0] else None
-            return assemble(codes, units, np.array(knots, dtype=np.float32), tuple(content["outcomes"]), parents)
+            scales, outcomes = np.array(knots, dtype=np.float32), tuple(content["outcomes"])
+            return replace(assemble(codes, units, scales, outcomes, parents), modalities=content.get("modalities", {}))
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError, IndexError) as error:
             raise InputError("vocabulary", str(path), f"a vocabulary written by `lifechart train` ({error})") from error
 

@@ -22,7 +22,7 @@ SCORES = {"polygenic": "PGS990001", "accord": "PGS990002"}
 """What each score follows: the trait `polygenic`; of `accord` its product with the coin `wavy` (see `planted`)."""
 GENES = ("COL2A1", "COL9A1", "COL9A2", "COL9A3", "COL11A1", "COL11A2")
 _CONSEQUENCES = (("missense_variant", "MODERATE"), ("frameshift_variant", "HIGH"))
-_NUM, _LEAN = 80, 0.3
+_NUM, _LEAN = 80, 0.4
 _CARRIES, _TWICE = 0.5, 1.5
 """The trait `carrier` above which a person has one altered allele, and two."""
 _UNCALLED = 0.01

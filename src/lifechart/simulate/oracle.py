@@ -22,6 +22,7 @@ from lifechart.core.errors import InputError, IntegrityError
 from lifechart.core.timeline import DEATH as DEATH_CODE
 from lifechart.simulate import futures, planted, tables
 from lifechart.simulate.assess import Block, assess
+from lifechart.simulate.processes import LATENTS
 
 BLOCK = 1000
 """Lives replayed together."""
@@ -37,6 +38,7 @@ class Oracle:
         self, people: pl.DataFrame, events: pl.DataFrame, latent: pl.DataFrame, occult: pl.DataFrame, seed: int
     ) -> None:
         self._people, self._events, self._latent, self._occult, self._seed = people, events, latent, occult, seed
+        self._dims = len(LATENTS) + len(set(planted.TRAITS) & set(latent.columns))
 
     @classmethod
     def load(cls, truth: Path) -> Oracle:
@@ -127,7 +129,7 @@ class Oracle:
             jobs.append(
                 Block(
                     people, events, latents if latent else None, occult if latent else None, here, keys, horizons,
-                    draws, self._seed * 1_000_003 + first, self._latent.width - 1,
+                    draws, self._seed * 1_000_003 + first, self._dims,
                 )
             )  # fmt: skip
         return jobs
