@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lifechart.core.timeline import Timeline
+from lifechart.model import modal_stage
 from lifechart.model.calibration import calibrate
 from lifechart.model.checkpoint import Model, load_model, save_model
 from lifechart.model.encoders import ItemEncoder
@@ -46,7 +47,7 @@ def _plugged() -> object:
 
 @pytest.fixture(scope="module")
 def training(_plugged: object) -> tuple[pl.DataFrame, Drawn]:
-    return senses(500, seed=1)
+    return senses(400, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,9 @@ def folder(
 ) -> Path:
     """A model of the clinic, fitted, calibrated and saved."""
     torch.set_num_threads(1)
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(modal_stage, "LEAST_STEPS", 250)
+    monkeypatch.setattr(modal_stage, "EPOCHS", 0)
     tokens = tokenise(training[0], vocabulary, training[1])
     later = tokenise(*_args(senses(200, seed=2, start=10_000), vocabulary))
     fitter = Fitter(vocabulary, SIZE, tokens, later, 0, Recipe(averaging=0.9), torch.device("cpu"))
@@ -71,6 +75,7 @@ def folder(
         told = tell(network, fitter.collator, split, questions)
         return told, label(split, questions, len(vocabulary.outcomes)), questions.subject
 
+    monkeypatch.undo()
     out = tmp_path_factory.mktemp("senses")
     save_model(out, network, calibrate(asked(tokens, 1), asked(later, 2), None), vocabulary, SIZE, {"seed": 0})
     return out

@@ -109,7 +109,7 @@ def train(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
     modalities: Annotated[
         str | None,
-        typer.Option(help="Of note,image,variant, those to read; by default all that there are. none: none."),
+        typer.Option(help="Of note,image,variant those to read, or none; by default all that there are."),
     ] = None,
 ) -> None:
     """Train a model of patient timelines; a killed run goes on where it was."""

@@ -24,9 +24,9 @@ from lifechart.model.questions import Questions, history, label, sample_question
 from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
-NUM_MOMENTS = 384
+NUM_MOMENTS = 256
 """Questions a step."""
-LEAST_STEPS, EPOCHS = 500, 4
+LEAST_STEPS, EPOCHS = 400, 3
 PER_LIFE = 12
 """Questions to each life in each epoch."""
 _RATE, _WARMUP, _AVERAGING, _WEIGHT_DECAY, _CLIP = 2e-3, 0.05, 0.99, 0.05, 1.0

@@ -1,4 +1,4 @@
-"""An image as one vector: overlapping patches through a small network, pooled by attention; one slot a kind of image.
+"""An image as one vector: patches of 8 x 8 through a small network, pooled by attention; one slot a kind of image.
 
 Any image is made 64 x 64: its light, what is fine in its light, and its colour. The kind is DICOM's modality (OP, DX,
 GM, ...). Shapes: R x T items, C channels, H x W pixels, P patches, D width.
@@ -22,7 +22,7 @@ from lifechart.model.encoders import Found, Pictures
 from lifechart.model.vocabulary import Vocabulary
 
 SIDE = 64
-_PATCH, _STRIDE, _INSIDE, _VIEWS = 8, 4, 48, 4
+_PATCH, _INSIDE, _VIEWS = 8, 48, 4
 _FEWEST = 10
 
 
@@ -35,8 +35,8 @@ class ImageEncoder(nn.Module):
     def __init__(self, vocabulary: Vocabulary, width: int) -> None:
         super().__init__()
         sorts = len(vocabulary.modalities[self.modality]["sorts"])
-        places = ((SIDE - _PATCH) // _STRIDE + 1) ** 2
-        self.patch = nn.Conv2d(3, _INSIDE, _PATCH, _STRIDE)
+        places = (SIDE // _PATCH) ** 2
+        self.patch = nn.Conv2d(3, _INSIDE, _PATCH, _PATCH)
         self.sort = nn.Embedding(sorts, _INSIDE)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(_INSIDE, _INSIDE), nn.SiLU())
         self.place = nn.Parameter(torch.zeros(places, _VIEWS))
