@@ -126,7 +126,8 @@ def canonical_one(
                 text = marks.scaled_range(text, conversion.Linear(factor, offset))
     if value is None or (text or "").endswith(IMPLAUSIBLE):
         return value, unit, text
-    odd = not isfinite(value) or (low is not None and not single(low) <= value <= single(high))
+    within = low is None or high is None or c_float(low).value <= value <= c_float(high).value
+    odd = not (isfinite(value) and within)
     return value, unit, f"{text} {IMPLAUSIBLE}" if odd and text is not None else IMPLAUSIBLE if odd else text
 
 
