@@ -17,13 +17,13 @@ from lifechart.core.timeline import DEATH, Timeline
 from lifechart.model.batches import Collator
 from lifechart.model.calibration import around
 from lifechart.model.checkpoint import Model, load_model
-from lifechart.model.drivers import drivers_of
+from lifechart.model.drivers import drivers_of, look
 from lifechart.model.encoders import Pictures
 from lifechart.model.heads import cumulative_incidence
 from lifechart.model.inference import Told, tell
 from lifechart.model.live_notes import as_learnt
-from lifechart.model.questions import HORIZONS, Questions, ask_prompts
-from lifechart.model.tokens import Tokens, tokenise, tokenise_timeline
+from lifechart.model.questions import HORIZONS, ask_prompts
+from lifechart.model.tokens import timeline_entries, tokenise, tokens_of, with_items
 
 
 class NetworkForecaster:
@@ -75,20 +75,24 @@ class NetworkForecaster:
         known = as_learnt(timeline.until(as_of), self.model.vocabulary)
         if not len(known):
             raise InputError("timeline", "no event", f"a chart with events up to {as_of:%Y-%m-%d}")
-        tokens = tokenise_timeline(known, self.model.vocabulary, self.pictures)
+        read = timeline_entries(known, self.model.vocabulary)
+        events = known.events.with_columns(subject_id=pl.lit(known.subject_id, pl.Int64))
+        tokens = with_items(tokens_of(read, self.model.vocabulary), events, self.model.vocabulary, self.pictures)
         prompt = pl.DataFrame({"subject_id": [timeline.subject_id], "prediction_time": [as_of]})
         questions = ask_prompts(tokens, prompt)
-        told = tell(self.model.network, self.collator, tokens, questions)
+        seen = look(self.model, self.collator, tokens, questions)
+        told = seen.told
         probability = self._probabilities(told)[0]
         low, high = around(probability, self.model.calibration.errors(told.state)[0][:, None])
-        drivers = self._drivers(known, tokens, questions, told)
+        drivers = drivers_of(self.model, self.collator, read, tokens, questions, seen, known, self.pictures)
+        codes = known.events.get_column("code")
         risks = tuple(
             Risk(
                 outcome=outcome,
                 horizon_days=horizon,
                 probability=float(probability[o, h]),
                 interval=Interval(float(low[o, h]), float(high[o, h])),
-                drivers=drivers[o][h],
+                drivers=tuple(Driver(row, codes[row], effect) for row, effect in drivers[o][h]),
                 already_recorded=bool(told.had[0, o]),
             )
             for o, outcome in enumerate(self.outcomes)
@@ -99,11 +103,6 @@ class NetworkForecaster:
 
     def _probabilities(self, told: Told) -> NDArray[np.float32]:
         return cumulative_incidence(self.model.calibration.hazards(told.log_hazard), self._death)
-
-    def _drivers(
-        self, known: Timeline, tokens: Tokens, questions: Questions, told: Told
-    ) -> list[list[tuple[Driver, ...]]]:
-        return drivers_of(self.model, self.collator, known, tokens, questions, told, self.pictures)
 
 
 def load_forecaster(
