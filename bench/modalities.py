@@ -52,7 +52,7 @@ Asked = tuple[pl.DataFrame, pl.DataFrame]
 
 def main(quick: bool) -> dict[str, float]:
     """Run everything, print the table, return the figures."""
-    lives, others = (160, 80) if quick else (2_500, 1_500)
+    lives, others = (80, 50) if quick else (2_000, 1_200)
     kept = os.environ.get("BENCH_MODALITIES_DIR")
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(kept or passing) / f"{lives}-{others}-{SEED}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lifechart.core.timeline import Timeline
-from lifechart.model import modal_stage
+from lifechart.model import first_stage, modal_stage
 from lifechart.model.calibration import calibrate
 from lifechart.model.checkpoint import Model, load_model, save_model
 from lifechart.model.encoders import ItemEncoder
@@ -63,8 +63,7 @@ def folder(
     """A model of the clinic, fitted, calibrated and saved."""
     torch.set_num_threads(1)
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(modal_stage, "LEAST_STEPS", 250)
-    monkeypatch.setattr(modal_stage, "EPOCHS", 0)
+    monkeypatch.setattr(modal_stage, "LEAST_STEPS", 200)
     tokens = tokenise(training[0], vocabulary, training[1])
     later = tokenise(*_args(senses(200, seed=2, start=10_000), vocabulary))
     fitter = Fitter(vocabulary, SIZE, tokens, later, 0, Recipe(averaging=0.9), torch.device("cpu"))
@@ -239,11 +238,13 @@ def test_one_chart_gets_the_answer_of_the_bulk(model: Model) -> None:
 
 
 def test_an_unbroken_run_and_a_resumed_one_end_alike(
-    training: tuple[pl.DataFrame, Drawn], vocabulary: Vocabulary, tmp_path: Path
+    training: tuple[pl.DataFrame, Drawn], vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events, pictures = training
-    few = events.filter(pl.col("subject_id") < 60)
+    few = events.filter(pl.col("subject_id") < 40)
     tokens = tokenise(few, vocabulary, pictures)
+    monkeypatch.setattr(modal_stage, "LEAST_STEPS", 5)
+    monkeypatch.setattr(first_stage, "LEAST_STEPS", 10)
 
     def fitter(checkpoint: Path | None) -> Fitter:
         return Fitter(vocabulary, SIZE, tokens, tokens, 0, Recipe(), torch.device("cpu"), checkpoint, save_every=1)

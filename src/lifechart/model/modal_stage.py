@@ -26,7 +26,7 @@ from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
 NUM_MOMENTS = 256
 """Questions a step."""
-LEAST_STEPS, EPOCHS = 400, 3
+LEAST_STEPS, EPOCHS = 100, 6
 PER_LIFE = 12
 """Questions to each life in each epoch."""
 _RATE, _WARMUP, _AVERAGING, _WEIGHT_DECAY, _CLIP = 2e-3, 0.05, 0.99, 0.05, 1.0

@@ -42,7 +42,8 @@ def learn_modalities(
         raise InputError("--modalities", sorted(strangers), f"some of {sorted(known)}, or {NONE}")
     chosen = {name: plug for name, plug in known.items() if wanted is None or name in wanted}
     learnt = {name: plug.learn(events, pictures) for name, plug in chosen.items()}
-    return {name: each for name, each in learnt.items() if each is not None}
+    # By name: the order decides which weights belong to which slot, and a file keeps no other.
+    return {name: learnt[name] for name in sorted(learnt) if learnt[name] is not None}
 
 
 @dataclass(frozen=True)
