@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -36,7 +37,7 @@ class Drawn:
 def senses(lives: int, seed: int, start: int = 0, share: float = 0.8) -> tuple[pl.DataFrame, Drawn]:
     """Return events and images of lives in which LOW follows notes, FALL a gene, HEART stripes and score together."""
     rng = np.random.default_rng(seed)
-    rows: list[tuple] = []
+    rows: list[tuple[Any, ...]] = []
     images, along = [], {}
     for subject in range(start, start + lives):
         birth = datetime(1930, 1, 1) + timedelta(days=float(rng.integers(0, 20_000)))
@@ -72,6 +73,11 @@ def senses(lives: int, seed: int, start: int = 0, share: float = 0.8) -> tuple[p
                 rows.append((subject, at(came), code, None, None, None, "condition"))
         rows.append((subject, at(60), "RECORD_END", None, None, None, "record"))
     frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    schema = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "modality": pl.String, "image": pl.String}
-    index = pl.DataFrame(images, schema=schema, orient="row")
+    kinds: dict[str, Any] = {
+        "subject_id": pl.Int64,
+        "time": pl.Datetime("us"),
+        "modality": pl.String,
+        "image": pl.String,
+    }
+    index = pl.DataFrame(images, schema=kinds, orient="row")
     return frame.sort("subject_id", "time", nulls_last=False, maintain_order=True), Drawn(index, along)

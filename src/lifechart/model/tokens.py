@@ -262,7 +262,7 @@ def _gaps(micros: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.fl
 
 def _past_of_code(
     subject: NDArray[np.int64], code: NDArray[np.int64], micros: NDArray[np.int64], level: NDArray[np.float32]
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, Any]:
     """Return what each event's own code did before it, itself included."""
     size = len(code)
     order = np.lexsort((np.arange(size), code, subject))
