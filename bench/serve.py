@@ -51,6 +51,7 @@ from lifechart.simulate.hospital import simulate
 RATE = 20.0
 STEADY = "steady"
 Run = tuple[int, list[float], list[int]]
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 SEED = 5
 PATIENTS = 200
 BUDGET_MS = 150.0
@@ -186,25 +187,51 @@ def _arrivals(seconds: float) -> dict[str, NDArray[np.float64]]:
 
 async def _drive(settings: Settings, token: str, bodies: list[bytes], due: NDArray[np.float64]) -> Run:
     """Send when `due`; return how many warmed up, each answer's time in ms, and how many cards it had."""
-    url = f"http://127.0.0.1:{settings.port}/cds-services/{SERVICE}"
-    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    requests = [_request(settings, token, body) for body in bodies]
     times: list[float] = []
-    cards: list[int] = []
-    async with httpx.AsyncClient(headers=headers, timeout=60) as client:
-        warm = min(10, len(bodies))
-        for body in bodies[:warm]:
-            (await client.post(url, content=body)).raise_for_status()
-        begin = time.perf_counter()
+    answers: list[bytes] = []
+    idle: list[_Connection] = []
 
-        async def one(at: float, body: bytes) -> None:
-            await asyncio.sleep(begin + at - time.perf_counter())
-            answer = await client.post(url, content=body)
-            times.append(1000 * (time.perf_counter() - begin - at))
-            answer.raise_for_status()
-            cards.append(len(answer.json()["cards"]))
+    async def ask(request: bytes) -> bytes:
+        connection = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", settings.port)
+        answer = await _exchange(connection, request)
+        idle.append(connection)
+        return answer
 
-        await asyncio.gather(*(one(at, bodies[number % len(bodies)]) for number, at in enumerate(due)))
-    return warm, times, cards
+    warm = min(10, len(bodies))
+    for request in requests[:warm]:
+        await ask(request)
+    begin = time.perf_counter()
+
+    async def one(at: float, request: bytes) -> None:
+        await asyncio.sleep(begin + at - time.perf_counter())
+        answers.append(await ask(request))
+        times.append(1000 * (time.perf_counter() - begin - at))
+
+    await asyncio.gather(*(one(at, requests[number % len(bodies)]) for number, at in enumerate(due)))
+    return warm, times, [len(orjson.loads(answer)["cards"]) for answer in answers]
+
+
+def _request(settings: Settings, token: str, body: bytes) -> bytes:
+    """Return a whole request: made beforehand, as the load's process has to leave the cores to the server."""
+    head = (
+        f"POST /cds-services/{SERVICE} HTTP/1.1",
+        f"host: 127.0.0.1:{settings.port}",
+        f"authorization: Bearer {token}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+    )
+    return "\r\n".join((*head, "", "")).encode() + body
+
+
+async def _exchange(connection: _Connection, request: bytes) -> bytes:
+    """Send a request and return the body of its answer, which has to be 200 and to state its length."""
+    reader, writer = connection
+    writer.write(request)
+    status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
+    assert " 200 " in status, status
+    headers = dict(line.lower().split(": ", 1) for line in lines if line)
+    return await reader.readexactly(int(headers["content-length"]))
 
 
 def _show(runs: dict[str, Run], sizes: list[int]) -> None:

@@ -17,11 +17,11 @@ from lifechart.core.timeline import DEATH, Timeline
 from lifechart.model.batches import Collator
 from lifechart.model.calibration import around
 from lifechart.model.checkpoint import Model, load_model
-from lifechart.model.drivers import drivers_of
+from lifechart.model.drivers import drivers_of, look
 from lifechart.model.heads import cumulative_incidence
 from lifechart.model.inference import Told, tell
-from lifechart.model.questions import HORIZONS, Questions, ask_prompts
-from lifechart.model.tokens import Tokens, tokenise, tokenise_timeline
+from lifechart.model.questions import HORIZONS, ask_prompts
+from lifechart.model.tokens import timeline_entries, tokenise, tokens_of
 
 
 class NetworkForecaster:
@@ -73,20 +73,23 @@ class NetworkForecaster:
         known = timeline.until(as_of)
         if not len(known):
             raise InputError("timeline", "no event", f"a chart with events up to {as_of:%Y-%m-%d}")
-        tokens = tokenise_timeline(known, self.model.vocabulary)
+        read = timeline_entries(known, self.model.vocabulary)
+        tokens = tokens_of(read, self.model.vocabulary)
         prompt = pl.DataFrame({"subject_id": [timeline.subject_id], "prediction_time": [as_of]})
         questions = ask_prompts(tokens, prompt)
-        told = tell(self.model.network, self.collator, tokens, questions)
+        seen = look(self.model, self.collator, tokens, questions)
+        told = seen.told
         probability = self._probabilities(told)[0]
         low, high = around(probability, self.model.calibration.errors(told.state)[0][:, None])
-        drivers = self._drivers(known, tokens, questions, told)
+        drivers = drivers_of(self.model, self.collator, read, tokens, questions, seen)
+        codes = known.events.get_column("code")
         risks = tuple(
             Risk(
                 outcome=outcome,
                 horizon_days=horizon,
                 probability=float(probability[o, h]),
                 interval=Interval(float(low[o, h]), float(high[o, h])),
-                drivers=drivers[o][h],
+                drivers=tuple(Driver(row, codes[row], effect) for row, effect in drivers[o][h]),
                 already_recorded=bool(told.had[0, o]),
             )
             for o, outcome in enumerate(self.outcomes)
@@ -97,11 +100,6 @@ class NetworkForecaster:
 
     def _probabilities(self, told: Told) -> NDArray[np.float32]:
         return cumulative_incidence(self.model.calibration.hazards(told.log_hazard), self._death)
-
-    def _drivers(
-        self, known: Timeline, tokens: Tokens, questions: Questions, told: Told
-    ) -> list[list[tuple[Driver, ...]]]:
-        return drivers_of(self.model, self.collator, known, tokens, questions, told)
 
 
 def load_forecaster(folder: Path, device: torch.device | None = None) -> NetworkForecaster:
