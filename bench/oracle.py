@@ -262,7 +262,9 @@ def _figures(report: Report, model: str, required: list[str], rule: Rule) -> dic
     table.add_section()
     table.add_row("mean", "", *[""] * len(everyone), _said(shares[everything]), _said(trees[everything]))
     Console(width=150).print(table)
-    frequent = [shares[code].value for code in required if code in shares and shares[code].num_events >= rule.worst_events]
+    frequent = [
+        shares[code].value for code in required if code in shares and shares[code].num_events >= rule.worst_events
+    ]
     errors = report.select(name="ece", forecaster=model, onset="new", subgroup="all")
     ece = [metric.value for metric in errors if metric.outcome in shares]
     return {
