@@ -14,6 +14,7 @@ from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.model.calibration import Calibration
 from lifechart.model.heads import BaseRates
+from lifechart.model.labelled.folder import is_labelled, labelled_digest
 from lifechart.model.network import Network
 from lifechart.model.sizes import Size
 from lifechart.model.vocabulary import Vocabulary
@@ -51,6 +52,8 @@ def save_model(
 
 def model_digest(folder: Path) -> str:
     """Return the SHA-256 that names a model: of the digests of its files, so that no other file matters."""
+    if is_labelled(folder):
+        return labelled_digest(folder)
     return durable.digest_of({name: durable.file_digest(folder / name) for name in FILES})
 
 

@@ -20,6 +20,8 @@ from lifechart.model.checkpoint import Model, load_model
 from lifechart.model.drivers import drivers_of
 from lifechart.model.heads import cumulative_incidence
 from lifechart.model.inference import Told, tell
+from lifechart.model.labelled.folder import is_labelled
+from lifechart.model.labelled.forecaster import LabelledForecaster, load_labelled
 from lifechart.model.questions import HORIZONS, Questions, ask_prompts
 from lifechart.model.tokens import Tokens, tokenise, tokenise_timeline
 
@@ -104,6 +106,8 @@ class NetworkForecaster:
         return drivers_of(self.model, self.collator, known, tokens, questions, told)
 
 
-def load_forecaster(folder: Path, device: torch.device | None = None) -> NetworkForecaster:
+def load_forecaster(folder: Path, device: torch.device | None = None) -> NetworkForecaster | LabelledForecaster:
     """Load a model that `lifechart train` wrote; raises InputError if the folder does not hold one."""
+    if is_labelled(folder):
+        return load_labelled(folder)
     return NetworkForecaster(load_model(folder, device), device)
