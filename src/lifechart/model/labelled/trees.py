@@ -22,6 +22,8 @@ Matrix = NDArray[np.float32]
 _BLOCK = 512
 """Rows scored at once."""
 _PATIENCE = 60
+MOST_COLUMNS = 1200
+"""Columns that each fold's trees choose from: those that go with the target most, among the rows of the fold."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,8 @@ def fit_trees(features: Matrix, target: Target, shape: Shape, seed: int, unseen:
 
     `unseen` only says when to stop growing; how many of them are kept is decided over all folds.
     """
-    # What nobody in this fold has cannot be cut into bins; as a constant it is never split on.
-    nothing = np.isnan(features).all(axis=0)
-    if nothing.any():
-        features = np.where(nothing, np.float32(0), features)
+    columns = screened(features, target)
+    features, unseen = features[:, columns], (unseen[0][:, columns], unseen[1])
     settings = {name: getattr(shape, name) for name in Shape.__dataclass_fields__}
     settings |= {"min_samples_leaf": int(np.clip(len(target) // 100, 5, 60)), "random_state": seed}
     settings |= {"early_stopping": True, "n_iter_no_change": _PATIENCE}
@@ -117,7 +117,41 @@ def fit_trees(features: Matrix, target: Target, shape: Shape, seed: int, unseen:
         checks = {"X_val": unseen[0], "y_val": unseen[1].event / unseen[1].exposure}
         weights = {"sample_weight": target.exposure, "sample_weight_val": unseen[1].exposure}
         model.fit(features, target.event / target.exposure, **weights, **checks)
-    return _exported(model)
+    return _exported(model, columns)
+
+
+def screened(features: Matrix, target: Target) -> NDArray[np.int64]:
+    """Return the columns to choose from, rising: those whose values, or whose absence, go with the target most.
+
+    A column that nobody has, or of one value, is never among them.
+    """
+    residual = -target.gradient(np.full(len(target), target.start))
+    strength = np.zeros(features.shape[1])
+    for column in range(features.shape[1]):
+        values = features[:, column]
+        missing = np.isnan(values)
+        held = ~missing
+        if not held.any():
+            continue
+        rank = np.zeros(len(values))
+        rank[held] = _middle_ranks(values[held])
+        spread = rank.std()
+        by_value = abs(float(residual @ rank)) / spread if spread > 0 else 0.0
+        share = missing.mean()
+        by_absence = abs(float(residual[missing].sum())) / np.sqrt(share * (1 - share)) if missing.any() else 0.0
+        strength[column] = max(by_value, by_absence) if spread > 0 or missing.any() else 0.0
+    best = np.argsort(-strength, kind="stable")[:MOST_COLUMNS]
+    best = best[strength[best] > 0]
+    return np.sort(best) if len(best) else np.array([int(np.argmax(~np.isnan(features).all(axis=0)))])
+
+
+def _middle_ranks(values: Matrix) -> NDArray[np.float64]:
+    """Return ranks about 0, ties sharing the middle of theirs."""
+    _, place, number = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(number)
+    middle = last - (number - 1) / 2
+    found: NDArray[np.float64] = (middle[place] - (len(values) + 1) / 2) / len(values)
+    return found
 
 
 def crossfit(
@@ -155,7 +189,7 @@ def crossfit(
     return scores, Trees.joined([trees.first(best) for trees, _ in made])
 
 
-def _exported(model: Any) -> Trees:
+def _exported(model: Any, columns: NDArray[np.int64]) -> Trees:
     """Read the fitted trees out of scikit-learn. Its predictors are private; a test holds ours to its answers."""
     nodes = [predictors[0].nodes for predictors in model._predictors]
     sizes = np.cumsum([0, *(len(each) for each in nodes)])[:-1]
@@ -164,7 +198,7 @@ def _exported(model: Any) -> Trees:
     leaf = joined["is_leaf"].astype(bool)
     own = np.arange(len(joined))
     return Trees(
-        feature=np.where(leaf, 0, joined["feature_idx"]).astype(np.int32),
+        feature=np.where(leaf, 0, columns[np.where(leaf, 0, joined["feature_idx"])]).astype(np.int32),
         threshold=np.where(leaf, 0.0, joined["num_threshold"]),
         missing_left=joined["missing_go_to_left"].astype(bool),
         left=np.where(leaf, own, joined["left"] + offset).astype(np.int32),
