@@ -21,6 +21,8 @@ from lifechart.model.vocabulary import Vocabulary
 
 WEIGHTS, CALIBRATION, VOCABULARY, CONFIG = "weights.npz", "calibration.npz", "vocabulary.json", "config.json"
 FILES = (WEIGHTS, CALIBRATION, VOCABULARY, CONFIG)
+STACK = "stack.npz"
+"""Beside them where the configuration says `stack`: trees on top of the network (model.stack)."""
 _FORMAT = 1
 
 
@@ -54,7 +56,8 @@ def model_digest(folder: Path) -> str:
     """Return the SHA-256 that names a model: of the digests of its files, so that no other file matters."""
     if is_labelled(folder):
         return labelled_digest(folder)
-    return durable.digest_of({name: durable.file_digest(folder / name) for name in FILES})
+    stacked = bool(orjson.loads((folder / CONFIG).read_bytes()).get("stack"))
+    return durable.digest_of({name: durable.file_digest(folder / name) for name in (*FILES, *[STACK] * stacked)})
 
 
 def load_model(folder: Path, device: torch.device | None = None) -> Model:

@@ -1,5 +1,8 @@
 """Features on one scale: each by its rank among the training rows, as a normal score; what is missing marked apart.
 
+Where there are few features each stands there a second time as a plain number (skewed ones as logarithms): a rank loses
+how far an extreme value lies from the rest.
+
 Legend of shapes: P rows, F features, K knots.
 """
 
@@ -17,6 +20,8 @@ _KNOTS = 65
 _MOST_ROWS = 20_000
 _REACH = 2.5
 _RARE = 0.004
+_FEW = 300
+_FAR = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +31,8 @@ class Scaling:
     knots: Matrix
     scores: Matrix
     marked: NDArray[np.int64]
+    plain: NDArray[np.float64]
+    """[F, 3] of few features: shift before the logarithm (NaN: none), mean, standard deviation; [0, 3] of many."""
 
     @classmethod
     def of(cls, features: Matrix, seed: int) -> Scaling:
@@ -38,16 +45,36 @@ class Scaling:
         for column in np.flatnonzero((missing.mean(axis=0) > _RARE) & (missing.mean(axis=0) < 1 - _RARE)):
             seen.setdefault(np.packbits(missing[:, column]).tobytes(), int(column))
         knots, scores = (np.stack([pair[side] for pair in pairs]).astype(np.float32) for side in (0, 1))
-        return cls(knots, scores, np.array(sorted(seen.values()), dtype=np.int64))
+        plain = [_plainly(features[:, column]) for column in range(features.shape[1]) if features.shape[1] <= _FEW]
+        marked = np.array(sorted(seen.values()), dtype=np.int64)
+        return cls(knots, scores, marked, np.array(plain, dtype=np.float64).reshape(-1, 3))
 
     def scaled(self, features: Matrix) -> Matrix:
-        """Return [P, F] features as [P, F + marks]: about normal, 0 where missing, and a mark for what is missing."""
-        wide = np.empty((len(features), features.shape[1] + len(self.marked)), dtype=np.float32)
+        """Return [P, F] features as [P, F + plain + marks]: about normal, 0 where missing; marks for what is missing."""
+        width = features.shape[1]
+        wide = np.empty((len(features), width + len(self.plain) + len(self.marked)), dtype=np.float32)
         for column in range(features.shape[1]):
             placed = np.interp(features[:, column], self.knots[column], self.scores[column])
             wide[:, column] = np.nan_to_num(placed)
-        wide[:, features.shape[1] :] = np.isnan(features[:, self.marked])
+        for column, (shift, mean, spread) in enumerate(self.plain):
+            values = features[:, column].astype(np.float64)
+            if not np.isnan(shift):
+                values = np.log(np.maximum(values, 0.0) + shift)
+            wide[:, width + column] = np.nan_to_num(np.clip((values - mean) / spread, -_FAR, _FAR))
+        wide[:, width + len(self.plain) :] = np.isnan(features[:, self.marked])
         return wide
+
+
+def _plainly(values: Matrix) -> tuple[float, float, float]:
+    """Return the shift before a logarithm (NaN where none is due), the mean and the standard deviation after it."""
+    held = values[~np.isnan(values)].astype(np.float64)
+    if not len(held):
+        return np.nan, 0.0, 1.0
+    shift = np.nan
+    if held.min() >= 0 and held.mean() > 1.3 * np.median(held) and np.median(held) > 0:
+        shift = 0.05 * float(held.mean())
+        held = np.log(held + shift)
+    return shift, float(held.mean()), max(float(held.std()), 1e-6)
 
 
 def _ranked(values: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,7 +7,7 @@ Legend of shapes: P rows, F features, N nodes of all trees, T trees.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,8 @@ Matrix = NDArray[np.float32]
 
 _BLOCK = 512
 """Rows scored at once."""
-_PATIENCE = 60
-MOST_COLUMNS = 1200
-"""Columns that each fold's trees choose from: those that go with the target most, among the rows of the fold."""
+MOST_COLUMNS, FEWEST_COLUMNS, _MOST_CELLS = 1200, 300, 25_000_000
+"""Columns that each fold's trees choose from, those that go with the target most; fewer where there are many rows."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Shape:
     l2_regularization: float = 20.0
     max_features: float = 0.25
     max_bins: int = 127
+    n_iter_no_change: int = 60
 
 
 SHAPES = {"small-trees": Shape(max_leaf_nodes=5, learning_rate=0.06), "large-trees": Shape(max_leaf_nodes=16)}
@@ -77,6 +77,15 @@ class Trees:
         added: Scores = self.value[node]
         return added
 
+    def columns(self) -> NDArray[np.int64]:
+        """Return the features that are split on, rising."""
+        return np.unique(self.feature[self.left != np.arange(len(self.left))]).astype(np.int64)
+
+    def moved(self, place: NDArray[np.int64]) -> Trees:
+        """Return the same for a matrix in which feature f is column place[f]."""
+        inner = self.left != np.arange(len(self.left))
+        return replace(self, feature=np.where(inner, place[self.feature], 0).astype(np.int32))
+
     def first(self, trees: int) -> Trees:
         """Return the same with only the first trees, of one fold's."""
         assert len(self.start) == 1
@@ -97,16 +106,23 @@ class Trees:
         return cls(**joined, depth=np.max([each.depth for each in folds]))
 
 
-def fit_trees(features: Matrix, target: Target, shape: Shape, seed: int, unseen: tuple[Matrix, Target]) -> Trees:
+def fit_trees(
+    features: Matrix,
+    target: Target,
+    shape: Shape,
+    seed: int,
+    unseen: tuple[Matrix, Target],
+    most_columns: int = MOST_COLUMNS,
+) -> Trees:
     """Grow trees on one fold until those who are not in it gain nothing for long; scikit-learn does the growing.
 
     `unseen` only says when to stop growing; how many of them are kept is decided over all folds.
     """
-    columns = screened(features, target)
+    columns = screened(features, target, most_columns)
     features, unseen = features[:, columns], (unseen[0][:, columns], unseen[1])
     settings = {name: getattr(shape, name) for name in Shape.__dataclass_fields__}
     settings |= {"min_samples_leaf": int(np.clip(len(target) // 100, 5, 60)), "random_state": seed}
-    settings |= {"early_stopping": True, "n_iter_no_change": _PATIENCE}
+    settings["early_stopping"] = True
     if target.exposure is None:
         model = HistGradientBoostingClassifier(**settings)
         checks = {"X_val": unseen[0], "y_val": unseen[1].event}
@@ -120,7 +136,7 @@ def fit_trees(features: Matrix, target: Target, shape: Shape, seed: int, unseen:
     return _exported(model, columns)
 
 
-def screened(features: Matrix, target: Target) -> NDArray[np.int64]:
+def screened(features: Matrix, target: Target, most: int = MOST_COLUMNS) -> NDArray[np.int64]:
     """Return the columns to choose from, rising: those whose values, or whose absence, go with the target most.
 
     A column that nobody has, or of one value, is never among them.
@@ -140,7 +156,7 @@ def screened(features: Matrix, target: Target) -> NDArray[np.int64]:
         share = missing.mean()
         by_absence = abs(float(residual[missing].sum())) / np.sqrt(share * (1 - share)) if missing.any() else 0.0
         strength[column] = max(by_value, by_absence) if spread > 0 or missing.any() else 0.0
-    best = np.argsort(-strength, kind="stable")[:MOST_COLUMNS]
+    best = np.argsort(-strength, kind="stable")[: min(most, max(_MOST_CELLS // len(features), FEWEST_COLUMNS))]
     best = best[strength[best] > 0]
     return np.sort(best) if len(best) else np.array([int(np.argmax(~np.isnan(features).all(axis=0)))])
 
