@@ -126,7 +126,9 @@ def nafld(folder: Path) -> DataSet:
     diagnoses = pl.read_csv(folder / "nafld" / "nafld3.csv").rename({"id": "subject_id"})
     parts.append(diagnoses.select("subject_id", time=at, code="event"))
     questions = [_first_onset(people, diagnoses, None)]
-    questions += [_first_onset(people, diagnoses, name) for name in ("diabetes", "heart failure", "MI", "stroke", "afib")]
+    questions += [
+        _first_onset(people, diagnoses, name) for name in ("diabetes", "heart failure", "MI", "stroke", "afib")
+    ]
     return DataSet("nafld", pl.concat([rows(part) for part in parts]), questions, 5, only=0)
 
 
@@ -205,10 +207,10 @@ def diabetes130(folder: Path) -> DataSet:
         time=pl.lit(DAY_ZERO) + pl.duration(days=100 * (pl.int_range(pl.len()).over("patient_nbr") + 1)),
     )
     who = ["subject_id", "time"]
-    parts = [
-        read.select(*who, code=pl.lit(name), numeric_value=pl.col(name).cast(pl.Float32)) for name in _NUMBERS
-    ]
-    parts.append(read.select(*who, code=pl.lit("age"), numeric_value=pl.col("age").str.extract(r"(\d+)").cast(pl.Float32)))
+    parts = [read.select(*who, code=pl.lit(name), numeric_value=pl.col(name).cast(pl.Float32)) for name in _NUMBERS]
+    parts.append(
+        read.select(*who, code=pl.lit("age"), numeric_value=pl.col("age").str.extract(r"(\d+)").cast(pl.Float32))
+    )
     for name in (each for each in read.columns if each not in (*_PLAIN, *_NUMBERS, *who)):
         told = read.filter(~pl.col(name).is_in(["?", "No", "None"]))
         parts.append(told.select(*who, code=pl.lit(name), text_value=name))
@@ -221,7 +223,9 @@ def diabetes130(folder: Path) -> DataSet:
     back = read.with_columns(time=pl.col("time").shift(-1).over("subject_id")).drop_nulls("time")
     parts.append(back.select(*who, code=pl.lit("readmitted"), text_value="readmitted"))
     labels = read.select(
-        "subject_id", prediction_time=pl.col("time").cast(pl.Datetime("us")), boolean_value=pl.col("readmitted") == "<30"
+        "subject_id",
+        prediction_time=pl.col("time").cast(pl.Datetime("us")),
+        boolean_value=pl.col("readmitted") == "<30",
     )
     question = Question("readmission_30d", labels, labels["subject_id"].to_numpy())
     return DataSet("diabetes130", pl.concat([rows(part) for part in parts]), [question], 5, only=0)

@@ -12,9 +12,7 @@ from lifechart.cli.root import app, me, print_rows
 from lifechart.core.settings import load_settings
 
 
-def learn_labels(
-    dataset: Path, labels: Path, out: Path, seed: int, horizon: float | None, everybody: bool
-) -> None:
+def learn_labels(dataset: Path, labels: Path, out: Path, seed: int, horizon: float | None, everybody: bool) -> None:
     """Carry out `lifechart train --labels`: what it says, and how good it is for people not seen."""
     from lifechart.evaluate.predictions import figures_of
     from lifechart.ledger.log import open_log

@@ -102,10 +102,14 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default the size's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Parquet of labels (subject_id, prediction_time, boolean_value): forecast those.")
+        Path | None,
+        typer.Option(help="Parquet of labels (subject_id, prediction_time, boolean_value): forecast those."),
     ] = None,
     horizon: Annotated[float | None, typer.Option(help="With labels that have `days`: within how many.")] = None,
     everybody: Annotated[bool, typer.Option(help="With --labels: learn from held-out subjects too.")] = False,
+    stack: Annotated[
+        bool, typer.Option(help="Then fit boosted trees to what it leaves over, and keep what helps.")
+    ] = False,
 ) -> None:
     """Train a model of patient timelines; a killed run goes on where it was."""
     from lifechart.ledger.log import open_log
@@ -116,7 +120,11 @@ def train(
         return
     with closing(open_log(load_settings())) as log:
         result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, actor=me())
-    print(result.summary())
+        print(result.summary())
+        if stack:
+            from lifechart.model.stack import add_stack
+
+            print(add_stack(out, dataset, seed=seed, log=log, actor=me()).summary())
 
 
 @app.command()

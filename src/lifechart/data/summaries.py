@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lifechart.codes.parents import ANY, ancestors
-from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
+from lifechart.core.timeline import DEATH, RECORD_END
 from lifechart.data.features import reduced, sums
 from lifechart.data.history import DAY, MISSING, History, Rows, microseconds
 

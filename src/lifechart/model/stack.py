@@ -32,7 +32,7 @@ from lifechart.ledger.statement import Statement, Subject
 from lifechart.model.batches import Collator
 from lifechart.model.checkpoint import CONFIG, FILES, STACK, Model, load_model, model_digest
 from lifechart.model.inference import tell
-from lifechart.model.labelled.target import Scores, Target
+from lifechart.model.labelled.target import Target
 from lifechart.model.labelled.trees import Shape, Trees, fit_trees
 from lifechart.model.questions import EDGES, label, sample_questions
 from lifechart.model.tokens import tokenise
@@ -56,7 +56,7 @@ class Stack:
 
     def corrections(self, events: pl.DataFrame, prompts: pl.DataFrame, state: Matrix, outcomes: int) -> Matrix:
         """Return what is added to every log hazard, [Q, O].  state: the network's [Q, Z]."""
-        features = np.concatenate([self.summary.matrix(events, prompts), state], axis=1)
+        features = np.concatenate([self.summary.matrix(_readable(events), prompts), state], axis=1)
         added = np.zeros((prompts.height, outcomes), dtype=np.float32)
         for outcome, trees in self.trees.items():
             added[:, outcome] = trees.scores(features)
@@ -170,9 +170,7 @@ def _readable(events: pl.DataFrame) -> pl.DataFrame:
     return events.filter(~pl.col("kind").is_in(["note", "report"]).fill_null(False))
 
 
-def _chosen(
-    grown: Trees, features: Matrix, target: Target, subject: NDArray[np.int64]
-) -> tuple[Trees | None, float]:
+def _chosen(grown: Trees, features: Matrix, target: Target, subject: NDArray[np.int64]) -> tuple[Trees | None, float]:
     """Return as many trees as serve the tuning split, or None; and the gain an onset on halves not chosen by."""
     path = grown.start[0] + np.cumsum(grown.leaves(features), axis=1)
     # Column 0 is the network alone.
