@@ -71,7 +71,7 @@ def shortlist(model: Model, collator: Collator, tokens: Tokens, questions: Quest
         x_RTD = model.network.encoder(batch.events).detach().requires_grad_(True)
         code_QZ, wide_QO = head.read_history(batch.history)
         code_QZ = code_QZ.detach().requires_grad_(True)
-        hidden_RTD = model.network.backbone(x_RTD, batch.days_RT, batch.place_RT, batch.segment_RT)
+        hidden_RTD = model.network.backbone(x_RTD, batch.days_RT, batch.place_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
         log_hazard, _ = head.forecast(hidden_QD, code_QZ, wide_QO.detach(), batch.features_QF, batch.had_QO)
         total = log_hazard[0, torch.from_numpy(leading)].mean(dim=1).sum()
