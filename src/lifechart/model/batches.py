@@ -78,15 +78,22 @@ def in_groups(sizes: NDArray[np.int64], order: NDArray[np.int64], batch_tokens: 
 def alike(sizes: NDArray[np.int64], chosen: NDArray[np.int64], most_places: int) -> list[NDArray[np.int64]]:
     """Split `chosen` into parts of similar sizes, longest first; rows x the longest is at most `most_places` in each.
 
-    One record a row then wastes little on padding, attention costs each record its own length squared and needs no mask.
+    One record a row then wastes little on padding: attention costs each record its own length squared, and no mask.
     """
     order = chosen[np.argsort(-sizes[chosen], kind="stable")]
+    shorter = -sizes[order]
     parts, first = [], 0
     while first < len(order):
-        rows = max(1, most_places // padded(int(sizes[order[first]])))
-        parts.append(order[first : first + rows])
-        first += rows
+        longest = padded(int(sizes[order[first]]))
+        last = min(first + max(1, most_places // longest), int(np.searchsorted(shorter, -_LEAST_FILL * longest, "right")))
+        last = max(last, first + 1)
+        parts.append(order[first:last])
+        first = last
     return parts
+
+
+_LEAST_FILL = 0.75
+"""How much of its row a record fills at the least, unless it has a part to itself."""
 
 
 def padded(size: int) -> int:
@@ -105,7 +112,7 @@ class Collator:
     def batch(
         self, tokens: Tokens, questions: Questions, windows: Windows, chosen: NDArray[np.int64]
     ) -> tuple[Batch, NDArray[np.int64]]:
-        """Put each chosen window in a row; return the batch and the numbers of the questions it answers, in its order."""
+        """Put each chosen window in a row; return the batch and which questions it answers, in its order."""
         sizes = windows.sizes[chosen]
         places = np.arange(padded(int(sizes.max())))
         within = places < sizes[:, None]

@@ -63,7 +63,7 @@ def parts_of(
 
 
 def totals_of(parts: Sequence[Part], num_codes: int, most_logits: int) -> Totals:
-    """Count what all parts hold together; the next event is learnt from at so many places that `most_logits` suffice."""
+    """Count what all parts hold together; the next event is learnt from at places that need at most `most_logits`."""
     stride = max(1, sum(part.followed for part in parts) * num_codes // most_logits)
     places = sum(-(-part.followed // stride) for part in parts)
     return Totals(sum(len(part.labels.observed) for part in parts), max(places, 1), stride)
@@ -116,14 +116,15 @@ class Cores:
                 loss, main = self.objective(part, totals)
             return list(torch.autograd.grad(loss, learnt)), float(main)
 
-        total = 0.0
+        total, summed = 0.0, list[Tensor]()
         for number, (grads, main) in enumerate(self._pool.map(work, parts)):
             if number:
-                torch._foreach_add_([each.grad for each in learnt], grads)  # type: ignore[misc]
+                torch._foreach_add_(summed, grads)
             else:
-                for each, grad in zip(learnt, grads, strict=True):
-                    each.grad = grad
+                summed = grads
             total += main
+        for each, grad in zip(learnt, summed, strict=True):
+            each.grad = grad
         return total
 
 

@@ -51,13 +51,14 @@ def suited_to(width: int) -> Iterator[None]:
 def keep_freed_memory() -> None:
     """Ask the C library not to hand freed memory back at once: a step frees and wants the same sizes over and over.
 
-    Handing it back and forth cost a step more than any of its norms did. Nothing happens where the library is not glibc.
+    Handing it back and forth cost a step thousands of page faults, each thread with a store of its own several times
+    over. Nothing happens where the library is not glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            mallopt(parameter, 1 << 30)
+        for parameter, value in _KEEP.items():
+            mallopt(parameter, value)
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's <malloc.h>."""
+_KEEP = {-1: 256 << 20, -3: 32 << 20, -8: 1}
+"""M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX of glibc's <malloc.h>."""
