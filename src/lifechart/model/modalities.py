@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lifechart.core.errors import InputError
 from lifechart.model.encoders import UNDATED, Found, Pictures, encoder, item_encoders
+from lifechart.model.kernels import Dropout, lots
 from lifechart.model.vocabulary import Vocabulary
 
 ITEM_WIDTH = 32
@@ -210,7 +211,7 @@ class ModalState(nn.Module):
         inside = sum(slots) * ITEM_WIDTH
         self.alone = nn.Linear(inside, rank, bias=False)
         self.one, self.other = nn.Linear(inside, rank, bias=False), nn.Linear(inside, rank, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # Begun at nothing: what a modality adds, it has to earn.
         self.to_outcomes = nn.Linear(2 * rank, outcomes, bias=False)
         self.fuse = nn.ModuleDict({name: nn.Linear(ITEM_WIDTH, width, bias=False) for name in self.names})
@@ -231,12 +232,17 @@ class ModalState(nn.Module):
         """Return what is there; in training, each modality is left out of a whole batch by lot (modality dropout)."""
         if attached is None or not self.training:
             return attached
-        left_out = (torch.rand(len(self.names)) < LEFT_OUT).numpy()
+        left_out = (lots(len(self.names)) < LEFT_OUT).numpy()
         kept = ~left_out[attached.modality_C]
         thinned = attached.without(np.repeat(left_out[None], len(attached.known[0]), axis=0))
         return replace(
             thinned, cell_C=attached.cell_C[kept], modality_C=attached.modality_C[kept], row_C=attached.row_C[kept]
         )
+
+    def nothing(self) -> Tensor:
+        """Return 0, as what the layers that still learn would add if none of their items were there."""
+        weights = [self.fuse[name].weight.sum() for name in self.names]  # type: ignore[operator, union-attr]
+        return 0.0 * torch.stack(weights).sum()
 
     def at_events(self, attached: Attached, x_RTD: Tensor) -> Tensor:
         """Return the vectors of events with those of the items that lie there added."""

@@ -22,7 +22,10 @@ NUM_QUESTION_FEATURES = len(AGES) + 5
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed records and the questions put to them. `cell_Q` is each question's last known place, flat in R x T."""
+    """Records, one a row, and the questions put to them. `cell_Q` is each question's last known place, flat in R x T.
+
+    `segment_RT` is each place's row, -1 where the row is padded.
+    """
 
     events: EventArrays
     days_RT: Tensor
@@ -51,7 +54,7 @@ class Output:
 
 
 class Network(nn.Module):
-    """Reads packed records; forecasts from each question's moment, and the next event from each place."""
+    """Reads records; forecasts from each question's moment, and the next event from each place."""
 
     def __init__(self, vocabulary: Vocabulary, size: Size, base: BaseRates, dropout: float = 0.1) -> None:
         super().__init__()
@@ -72,19 +75,20 @@ class Network(nn.Module):
         attached = self.modal.there(batch.modal) if self.modal is not None else None
         if self.modal is not None and attached is not None:
             x_RTD = self.modal.at_events(attached, x_RTD)
-        hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT, batch.segment_RT)
+        if self.modal is not None and self.training:
+            x_RTD = x_RTD + self.modal.nothing()
+        hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
         log_hazard, state = self.hazards(hidden_QD, batch.features_QF, batch.history, batch.had_QO)
         if self.modal is not None and attached is not None:
             log_hazard = log_hazard + self.modal(attached).unsqueeze(-1)
         return Output(log_hazard, state, hidden_RTD)
 
-    def next_code_loss(self, batch: Batch, hidden_RTD: Tensor, most_logits: int) -> Tensor:
-        """Return the cross-entropy of the next event's code, over at most `most_logits` logits, evenly spread."""
+    def next_code_loss(self, batch: Batch, hidden_RTD: Tensor, stride: int) -> Tensor:
+        """Return the mean cross-entropy of the next event's code at every `stride`-th place that has one."""
         segment, code = batch.segment_RT, batch.events.code
         followed = (segment[:, :-1] == segment[:, 1:]) & (segment[:, :-1] >= 0)
-        places = followed.flatten().nonzero().squeeze(1)
-        stride = max(1, len(places) * self.next_code.out_features // most_logits)
-        places = places[::stride]
+        places = followed.flatten().nonzero().squeeze(1)[::stride]
         logits = self.next_code(hidden_RTD[:, :-1].reshape(-1, hidden_RTD.shape[2])[places])
-        return nn.functional.cross_entropy(logits.float(), code[:, 1:].reshape(-1)[places])
+        loss = nn.functional.cross_entropy(logits.float(), code[:, 1:].reshape(-1)[places], reduction="sum")
+        return loss / max(len(places), 1)
