@@ -10,26 +10,45 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lifechart.model.batches import Collator, question_features
+from lifechart.model.first_stage import log_prior
 from lifechart.model.heads import survival
 from lifechart.model.modalities import LEFT_OUT, ModalState, attach
 from lifechart.model.network import Network
-from lifechart.model.questions import Questions, history, label, sample_questions
-from lifechart.model.tokens import Tokens
+from lifechart.model.questions import EDGES, Questions, history, label, sample_questions
+from lifechart.model.tokens import DAY_US, Tokens
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
-NUM_MOMENTS = 256
-"""Questions a step."""
-LEAST_STEPS, EPOCHS = 100, 6
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the stage: whether the encoders learn, questions a step, least steps, epochs, rate of learning."""
+
+    encoders: bool
+    moments: int
+    least: int
+    epochs: float
+    rate: float
+
+    def steps(self, lives: int) -> int:
+        """Return how many steps there are for so many lives."""
+        return max(self.least, int(self.epochs * PER_LIFE * lives / self.moments))
+
+
+PHASES = (Phase(False, 512, 250, 8, 3e-3), Phase(True, 256, 60, 2, 1e-3))
+"""First what is above the encoders learns, each item being encoded once by encoders as they begin: hundreds of people a
+step for little. Then the encoders learn with it."""
 PER_LIFE = 12
 """Questions to each life in each epoch."""
-_RATE, _WARMUP, _AVERAGING, _WEIGHT_DECAY, _CLIP = 2e-3, 0.05, 0.99, 0.05, 1.0
+_WARMUP, _AVERAGING, _WEIGHT_DECAY, _CLIP = 0.05, 0.99, 0.05, 1.0
+_FIRST_MARK = 1
 _LOOKS, _TUNING_PER_LIFE = 8, 12
 """How often the tuning split is asked on the way, and how many questions to each of its lives."""
 
@@ -42,6 +61,7 @@ def fit_modalities(
     tuning: Tokens,
     seed: int,
     recurrence_weight: float,
+    prior: tuple[float, float],
     report: Callable[[int, int, float], None],
 ) -> float:
     """Fit the network's modal state in place, all else left as it is; return the best tuning loss.
@@ -54,38 +74,70 @@ def fit_modalities(
     stage = _Stage(network, collator, vocabulary, recurrence_weight)
     rng = np.random.default_rng([seed, 7])
     check = stage.asked(tuning, sample_questions(tuning, _TUNING_PER_LIFE, np.random.default_rng([seed, 8])))
-    steps = max(LEAST_STEPS, EPOCHS * PER_LIFE * train.num_subjects // NUM_MOMENTS)
     averaged = copy.deepcopy(modal).requires_grad_(False)
-    best, best_state = stage.loss_of(averaged, check), copy.deepcopy(averaged.state_dict())
-    learnt = [each for name, each in modal.named_parameters() if not name.startswith("fuse")]
-    optimizer = torch.optim.AdamW(learnt, lr=_RATE, weight_decay=_WEIGHT_DECAY)
-    modal.train()
-    at = 0
-    while at < steps:
-        questions = sample_questions(train, PER_LIFE, rng)
-        order = rng.permutation(len(questions))
-        for chosen in np.array_split(order, max(1, len(order) // NUM_MOMENTS)):
-            if at == steps:
-                break
-            torch.manual_seed(seed * 1_000_003 + at)
+    kept = _Kept(stage.loss_of(averaged, check), copy.deepcopy(averaged.state_dict()))
+    windows = float((train.end / DAY_US / EDGES[-1]).sum())
+    learnt = [(name, each) for name, each in modal.named_parameters() if not name.startswith("fuse")]
+    done, total = 0, sum(phase.steps(train.num_subjects) for phase in PHASES)
+    for phase in PHASES:
+        if phase.encoders:
+            for each in (modal, averaged):
+                each.load_state_dict(kept.state)
+            for items in (train.items, tuning.items):
+                modal.unsettle(items)
+            averaged.mark.fill_(0)
+        else:
+            modal.settle(_FIRST_MARK)
+            averaged.settle(_FIRST_MARK)
+        parameters = [each for name, each in learnt if phase.encoders or not name.startswith("encoders")]
+        optimizer = torch.optim.AdamW(parameters, lr=phase.rate, weight_decay=_WEIGHT_DECAY)
+        steps = phase.steps(train.num_subjects)
+        for at, questions in enumerate(_moments(train, rng, steps, phase.moments)):
+            torch.manual_seed(seed * 1_000_003 + done)
+            modal.train()
+            modal.scales.train()
             for group in optimizer.param_groups:
-                group["lr"] = _RATE * _schedule(at, steps)
-            loss = stage.loss(modal, train, questions.take(chosen), rng)
+                group["lr"] = phase.rate * _schedule(at, steps)
+            loss = stage.loss(modal, train, questions, rng)
             if loss is not None:
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(learnt, _CLIP)
+                penalty = log_prior(modal.to_outcomes.weight, *prior) / windows
+                (loss + penalty).backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(parameters, _CLIP)
                 optimizer.step()
                 _average(averaged, modal, at)
-            at += 1
-            report(at, steps, float("nan") if loss is None else float(loss.detach()))
-            if at % max(1, steps // _LOOKS) == 0 or at == steps:
-                reached = stage.loss_of(averaged, check)
-                if reached < best:
-                    best, best_state = reached, copy.deepcopy(averaged.state_dict())
-    modal.load_state_dict(best_state)
+            done += 1
+            report(done, total, float("nan") if loss is None else float(loss.detach()))
+            if (at + 1) % max(1, steps // _LOOKS) == 0 or at + 1 == steps:
+                kept = kept.better(stage.loss_of(averaged, check), averaged)
+    modal.load_state_dict(kept.state)
+    for items in (train.items, tuning.items):
+        modal.unsettle(items)
     modal.settle(_mark(modal))
-    return best
+    return kept.loss
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The best tuning loss so far, and the weights that have it."""
+
+    loss: float
+    state: dict[str, Tensor]
+
+    def better(self, loss: float, averaged: ModalState) -> _Kept:
+        return _Kept(loss, copy.deepcopy(averaged.state_dict())) if loss < self.loss else self
+
+
+def _moments(train: Tokens, rng: np.random.Generator, steps: int, moments: int) -> Iterator[Questions]:
+    """Yield the questions of each step, drawn anew whenever all have been asked."""
+    made = 0
+    while made < steps:
+        questions = sample_questions(train, PER_LIFE, rng)
+        order = rng.permutation(len(questions))
+        for chosen in np.array_split(order, max(1, len(order) // moments)):
+            if made < steps:
+                made += 1
+                yield questions.take(chosen)
 
 
 class _Stage:
@@ -156,4 +208,4 @@ def _mark(modal: ModalState) -> int:
     digest = hashlib.sha256()
     for each in modal.encoders.state_dict().values():
         digest.update(each.detach().cpu().numpy().tobytes())
-    return 1 + int.from_bytes(digest.digest()[:7])
+    return 2 + int.from_bytes(digest.digest()[:7])

@@ -215,6 +215,9 @@ class ModalState(nn.Module):
         # Begun at nothing: what a modality adds, it has to earn.
         self.to_outcomes = nn.Linear(2 * rank, outcomes, bias=False)
         self.fuse = nn.ModuleDict({name: nn.Linear(ITEM_WIDTH, width, bias=False) for name in self.names})
+        # Of two slots that are there, states and their products then have a spread of about 1.
+        for mixed in (self.alone, self.one, self.other):
+            nn.init.normal_(mixed.weight, std=(2 * ITEM_WIDTH) ** -0.5)
         nn.init.zeros_(self.to_outcomes.weight)
         for name in self.names:
             nn.init.zeros_(self.fuse[name].weight)  # type: ignore[arg-type]
@@ -241,8 +244,12 @@ class ModalState(nn.Module):
 
     def nothing(self) -> Tensor:
         """Return 0, as what the layers that still learn would add if none of their items were there."""
-        weights = [self.fuse[name].weight.sum() for name in self.names]  # type: ignore[operator, union-attr]
-        return 0.0 * torch.stack(weights).sum()
+        total = torch.zeros((), device=self.mark.device)
+        for name in self.names:
+            weight: Tensor = self.fuse[name].weight  # type: ignore[assignment]
+            # A product and not a sum times 0, whose gradient would be one number seen as many.
+            total = total + (weight * torch.zeros_like(weight)).sum()
+        return total
 
     def at_events(self, attached: Attached, x_RTD: Tensor) -> Tensor:
         """Return the vectors of events with those of the items that lie there added."""
@@ -260,6 +267,12 @@ class ModalState(nn.Module):
     def settle(self, mark: int) -> None:
         """Say that the encoders learn no more: from now on each item is encoded once."""
         self.mark.fill_(mark)
+
+    def unsettle(self, items: Items | None) -> None:
+        """Let the encoders learn again, and forget what they made of items."""
+        self.mark.fill_(0)
+        if items is not None:
+            items.encoded.clear()
 
     def train(self, mode: bool = True) -> ModalState:
         """Set the mode of what still learns: settled encoders and scales stay as they are."""
