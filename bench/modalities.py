@@ -41,7 +41,7 @@ TODAY = date(2025, 1, 1)
 SEED = 31
 HORIZON = 1825
 BOOTSTRAP = 500
-ADULT_YEARS = 35
+ADULT_YEARS = 22
 _WITHHELD = {"note": "note", "variant": "genomic"}
 """Modality and the kind of event that carries it."""
 _TRAITS = {"note": ("voice",), "image": ("retina", "chest", "tile"), "variant": ("polygenic", "carrier")}
@@ -101,7 +101,7 @@ def _dataset(folder: Path, lives: int, seed: int, settings: Settings) -> Path:
 
 
 def _prompts(events: pl.DataFrame) -> pl.DataFrame:
-    """Return one moment a person: between the age of 35 and five years before the end, by lot, if alive and seen."""
+    """Return one moment a person: between the age of 22 and five years before the end, by lot, if alive and seen."""
     rng = np.random.default_rng(0)
     ends = pl.col("code").is_in(["RECORD_END", "MEDS_DEATH"])
     spans = (

@@ -63,7 +63,8 @@ def folder(
     """A model of the clinic, fitted, calibrated and saved."""
     torch.set_num_threads(1)
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(modal_stage, "LEAST_STEPS", 200)
+    few = (modal_stage.Phase(False, 512, 120, 0, 4e-3), modal_stage.Phase(True, 256, 60, 0, 2e-3))
+    monkeypatch.setattr(modal_stage, "PHASES", few)
     tokens = tokenise(training[0], vocabulary, training[1])
     later = tokenise(*_args(senses(200, seed=2, start=10_000), vocabulary))
     fitter = Fitter(vocabulary, SIZE, tokens, later, 0, Recipe(averaging=0.9), torch.device("cpu"))
@@ -243,7 +244,8 @@ def test_an_unbroken_run_and_a_resumed_one_end_alike(
     events, pictures = training
     few = events.filter(pl.col("subject_id") < 40)
     tokens = tokenise(few, vocabulary, pictures)
-    monkeypatch.setattr(modal_stage, "LEAST_STEPS", 5)
+    few_steps = (modal_stage.Phase(False, 64, 4, 0, 3e-3), modal_stage.Phase(True, 64, 3, 0, 3e-3))
+    monkeypatch.setattr(modal_stage, "PHASES", few_steps)
     monkeypatch.setattr(first_stage, "LEAST_STEPS", 10)
 
     def fitter(checkpoint: Path | None) -> Fitter:
