@@ -1,7 +1,7 @@
 """Boosted trees on top of a trained network: what counts, values and the network's own state still say of its errors.
 
-For each outcome the trees learn the logarithm of a factor on the network's cumulative hazard, by the likelihood of first
-onsets given that hazard as exposure (labelled.target), so that horizons stay ordered and deaths still compete. The
+For each outcome the trees learn the logarithm of a factor on the network's cumulative hazard, by the likelihood of
+first onsets given that hazard as exposure (labelled.target), so that horizons stay ordered and deaths still compete. The
 tuning split says how many trees serve, and an outcome keeps them only where those chosen on one half of its people are
 better on the other half: where they are not, the network's answer stands unchanged.
 Legend of shapes: Q questions, O outcomes, B intervals, F features of the summary, Z the network's state.
@@ -65,7 +65,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class StackResult:
-    """What stacking came to: by outcome, the gain in log likelihood per tuning onset on people the choice did not see."""
+    """What stacking came to: by outcome, the gain in log likelihood an onset on people whom the choice did not see."""
 
     digest: str
     tried: int

@@ -38,7 +38,7 @@ class Dense:
         """Return the mean score of each row over the folds.  [P, F] -> [P]."""
         total = np.zeros(len(scaled))
         for into, bias, out, start in zip(self.into, self.bias, self.out, self.start, strict=True):
-            total += _silu(scaled @ into + bias) @ out + start
+            total = total + _silu(scaled @ into + bias) @ out + start
         return total / len(self.start)
 
 
