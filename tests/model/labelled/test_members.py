@@ -5,6 +5,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from lifechart.core.errors import InputError
+from lifechart.model.labelled import dense, trees
 from lifechart.model.labelled.blend import fit_blend
 from lifechart.model.labelled.fit import fit, folds_of
 from lifechart.model.labelled.linear import fit_path
@@ -110,7 +111,10 @@ def test_screening_keeps_what_goes_with_the_target() -> None:
     assert 7 not in kept
 
 
-def test_a_fit_ranks_better_than_chance_for_both_kinds_and_is_repeatable() -> None:
+def test_a_fit_ranks_better_than_chance_for_both_kinds_and_is_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"few-trees": trees.Shape(max_leaf_nodes=4, max_iter=40, n_iter_no_change=10)}
+    monkeypatch.setattr(trees, "SHAPES", small)
+    monkeypatch.setattr(dense, "_STEPS", 160)
     features, event, score = sample(300)
     subjects = np.arange(300)
     fitted, unseen = fit(features, subjects, event, None, 0)

@@ -17,7 +17,7 @@ from lifechart.evaluate.predictions import figures, table
 from lifechart.ledger.log import open_log
 from lifechart.model.checkpoint import model_digest
 from lifechart.model.forecaster import load_forecaster
-from lifechart.model.labelled import trees
+from lifechart.model.labelled import dense, trees
 from lifechart.model.labelled.train import train_on_labels
 
 PEOPLE = 160
@@ -28,6 +28,7 @@ ASKED = timedelta(hours=10)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"few-trees": trees.Shape(max_leaf_nodes=4, max_iter=40, n_iter_no_change=10)}
     monkeypatch.setattr(trees, "SHAPES", small)
+    monkeypatch.setattr(dense, "_STEPS", 160)
 
 
 def write_foreign(folder: Path) -> tuple[Path, Path]:
