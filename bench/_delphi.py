@@ -72,8 +72,8 @@ def delphi(material: Material) -> Floats:
     scores = []
     with torch.inference_mode():
         for low in range(0, len(test_code), 1024):
-            part = slice(low, low + 1024)
-            hidden = model(torch.from_numpy(test_code[part]), torch.from_numpy(test_years[part]))
+            some = slice(low, low + 1024)
+            hidden = model(torch.from_numpy(test_code[some]), torch.from_numpy(test_years[some]))
             scores.append(model.label(hidden[:, -1]).squeeze(1).double().numpy())
     return np.concatenate(scores)
 

@@ -51,8 +51,8 @@ def test_trees_are_kept_where_the_network_errs_and_not_where_it_is_right() -> No
     hazard = np.full(4000, 0.2)
 
     def grown_on(true: np.ndarray) -> tuple:
-        event = rng.random(4000) < -np.expm1(-hazard * true)
-        target = Target(event, hazard)
+        when = rng.exponential(1 / (hazard * true))
+        target = Target(when < 1, hazard * np.minimum(when, 1))
         half = np.arange(4000) < 2000
         trees = fit_trees(features[half], target.take(half), stack._SHAPE, 0, (features[~half], target.take(~half)))
         return stack._chosen(trees, features[~half], target.take(~half), subject[~half])
@@ -62,7 +62,7 @@ def test_trees_are_kept_where_the_network_errs_and_not_where_it_is_right() -> No
     assert gain > 0.05
     assert np.corrcoef(kept.scores(features), features[:, 0])[0, 1] > 0.8
     outcomes = [grown_on(np.ones(4000))[1] for _ in range(8)]
-    assert np.mean([gain > 0 for gain in outcomes]) <= 0.5
+    assert np.mean([gain > 0 for gain in outcomes]) <= 0.4
     assert max(outcomes) < 0.02
 
 
