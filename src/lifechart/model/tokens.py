@@ -7,6 +7,7 @@ over the whole record, so that nothing is forgotten where a record is longer tha
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class Tokens:
     recent: NDArray[np.float32]
     first_micros: NDArray[np.int64]
     last_level: NDArray[np.float32]
+    least_level: NDArray[np.float32]
+    greatest_level: NDArray[np.float32]
     mean_level: NDArray[np.float32]
     recent_level: NDArray[np.float32]
     next_same: NDArray[np.int64]
@@ -68,6 +71,16 @@ class Tokens:
     def days(self) -> NDArray[np.float32]:
         """Age at each event, in days."""
         return (self.micros / DAY_US).astype(np.float32)
+
+    @cached_property
+    def num_static(self) -> NDArray[np.int64]:
+        """How many undated events each subject has [S]."""
+        return np.add.reduceat(self.static.astype(np.int64), self.starts[:-1])
+
+    @cached_property
+    def onsets(self) -> NDArray[np.int64]:
+        """Rows that are outcomes. Kept, since every batch looks them up."""
+        return np.flatnonzero(self.outcome >= 0)
 
     @property
     def owner(self) -> NDArray[np.int64]:
@@ -267,6 +280,12 @@ def _past_of_code(
     mean = np.divide(sum_here, number_here, out=np.full(size, np.nan), where=number_here > 0)
     latest_valued = np.maximum.accumulate(np.where(valued, np.arange(size), -1))
     last = np.where(latest_valued >= first, sorted_level[np.maximum(latest_valued, 0)], np.nan)
+    run = np.cumsum(changes) * 2.0 * len(QUANTILES)
+
+    def greatest_so_far(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Every run is lifted above the one before it, so that one scan serves all.
+        scanned = np.maximum.accumulate(np.where(valued, levels, -len(QUANTILES)) + run) - run
+        return np.where(number_here > 0, scanned, np.nan)
 
     days = micros[order] / DAY_US
     decayed = _decaying_sums(np.ones(size), days, position)
@@ -284,6 +303,8 @@ def _past_of_code(
         "recent": back(decayed, np.float32),
         "first_micros": back(micros[order][first], np.int64),
         "last_level": back(last, np.float32),
+        "least_level": back(-greatest_so_far(-sorted_level), np.float32),
+        "greatest_level": back(greatest_so_far(sorted_level), np.float32),
         "mean_level": back(mean, np.float32),
         "recent_level": back(lately, np.float32),
         "next_same": next_same,
