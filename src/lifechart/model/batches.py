@@ -85,9 +85,7 @@ def alike(sizes: NDArray[np.int64], chosen: NDArray[np.int64], most_places: int)
     parts, first = [], 0
     while first < len(order):
         longest = padded(int(sizes[order[first]]))
-        last = min(
-            first + max(1, most_places // longest), int(np.searchsorted(shorter, -_LEAST_FILL * longest, "right"))
-        )
+        last = min(first + max(1, most_places // longest), int(np.searchsorted(shorter, -_LEAST_FILL * longest, "right")))
         last = max(last, first + 1)
         parts.append(order[first:last])
         first = last
