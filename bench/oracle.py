@@ -51,7 +51,8 @@ from lifechart.ledger.log import Log, open_log
 from lifechart.model.checkpoint import FILES
 from lifechart.model.forecaster import NetworkForecaster, load_forecaster
 from lifechart.model.train import train
-from lifechart.simulate.hospital import simulate
+from lifechart.simulate.export import export
+from lifechart.simulate.hospital import write_truth
 
 SEED = 11
 TODAY = date(2025, 1, 1)
@@ -110,11 +111,13 @@ def _records(folder: Path, lives: int, settings: Settings) -> tuple[Path, Path]:
     """Simulate and ingest, unless a former run left both whole. The FHIR export, large, goes once it is ingested."""
     hospital, dataset, done = folder / "hospital", folder / "dataset", folder / "records.json"
     if not done.exists():
-        simulate(hospital, lives=lives, seed=SEED, today=TODAY)
+        if not (hospital / "truth" / "truth.json").exists():
+            write_truth(hospital / "truth", lives, SEED, TODAY)
+        export(hospital / "truth", hospital)
         ingest(hospital / "fhir", dataset, key=load_key(settings), log=open_log(settings))
         durable.write_json(done, {"lives": lives, "seed": SEED, "dataset": shards.dataset_digest(dataset)})
-    for export in ("fhir", "gold"):
-        shutil.rmtree(hospital / export, ignore_errors=True)
+    for part in ("fhir", "gold"):
+        shutil.rmtree(hospital / part, ignore_errors=True)
     return hospital, dataset
 
 
