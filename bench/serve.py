@@ -51,7 +51,6 @@ from lifechart.simulate.hospital import simulate
 RATE = 20.0
 STEADY = "steady"
 Run = tuple[int, list[float], list[int]]
-_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 SEED = 5
 PATIENTS = 200
 BUDGET_MS = 150.0
@@ -190,22 +189,14 @@ async def _drive(settings: Settings, token: str, bodies: list[bytes], due: NDArr
     requests = [_request(settings, token, body) for body in bodies]
     times: list[float] = []
     answers: list[bytes] = []
-    idle: list[_Connection] = []
-
-    async def ask(request: bytes) -> bytes:
-        connection = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", settings.port)
-        answer = await _exchange(connection, request)
-        idle.append(connection)
-        return answer
-
     warm = min(10, len(bodies))
     for request in requests[:warm]:
-        await ask(request)
+        await _ask(settings.port, request)
     begin = time.perf_counter()
 
     async def one(at: float, request: bytes) -> None:
         await asyncio.sleep(begin + at - time.perf_counter())
-        answers.append(await ask(request))
+        answers.append(await _ask(settings.port, request))
         times.append(1000 * (time.perf_counter() - begin - at))
 
     await asyncio.gather(*(one(at, requests[number % len(bodies)]) for number, at in enumerate(due)))
@@ -219,19 +210,21 @@ def _request(settings: Settings, token: str, body: bytes) -> bytes:
         f"host: 127.0.0.1:{settings.port}",
         f"authorization: Bearer {token}",
         "content-type: application/json",
+        "connection: close",
         f"content-length: {len(body)}",
     )
     return "\r\n".join((*head, "", "")).encode() + body
 
 
-async def _exchange(connection: _Connection, request: bytes) -> bytes:
-    """Send a request and return the body of its answer, which has to be 200 and to state its length."""
-    reader, writer = connection
+async def _ask(port: int, request: bytes) -> bytes:
+    """Send a request over a connection of its own and return the body of its answer, which has to be 200."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
-    status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
-    assert " 200 " in status, status
-    headers = dict(line.lower().split(": ", 1) for line in lines if line)
-    return await reader.readexactly(int(headers["content-length"]))
+    head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    status = head.partition(b"\r\n")[0]
+    assert b" 200 " in status, status
+    return answer
 
 
 def _show(runs: dict[str, Run], sizes: list[int]) -> None:

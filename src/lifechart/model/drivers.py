@@ -72,7 +72,7 @@ def look(model: Model, collator: Collator, tokens: Tokens, questions: Questions)
         x_RTD = model.network.encoder(batch.events).detach().requires_grad_(True)
         code_QZ, wide_QO = head.read_history(batch.history)
         code_QZ = code_QZ.detach().requires_grad_(True)
-        hidden_RTD = model.network.backbone(x_RTD, batch.days_RT, batch.place_RT, batch.segment_RT)
+        hidden_RTD = model.network.backbone(x_RTD, batch.days_RT, batch.place_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
         log_hazard, state = head.forecast(hidden_QD, code_QZ, wide_QO.detach(), batch.features_QF, batch.had_QO)
         log_hazard_QOB, state_QZ = (part.detach().float().cpu().numpy() for part in (log_hazard, state))

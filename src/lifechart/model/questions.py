@@ -104,7 +104,7 @@ def sample_questions(tokens: Tokens, per_subject: float, rng: np.random.Generato
 
 def label(tokens: Tokens, questions: Questions, num_outcomes: int) -> Labels:
     """Look up what came after each question; observation ends at death or at the record's end."""
-    marked = np.flatnonzero(tokens.outcome >= 0)
+    marked = tokens.onsets
     first = np.searchsorted(marked, tokens.starts[questions.subject])
     last = np.searchsorted(marked, tokens.starts[questions.subject + 1])
     pair, place = ragged(first, last)

@@ -7,6 +7,7 @@ over the whole record, so that nothing is forgotten where a record is longer tha
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,16 @@ class Tokens:
     def days(self) -> NDArray[np.float32]:
         """Age at each event, in days."""
         return (self.micros / DAY_US).astype(np.float32)
+
+    @cached_property
+    def num_static(self) -> NDArray[np.int64]:
+        """How many undated events each subject has [S]."""
+        return np.add.reduceat(self.static.astype(np.int64), self.starts[:-1])
+
+    @cached_property
+    def onsets(self) -> NDArray[np.int64]:
+        """Rows that are outcomes. Kept, since every batch looks them up."""
+        return np.flatnonzero(self.outcome >= 0)
 
     @property
     def owner(self) -> NDArray[np.int64]:
