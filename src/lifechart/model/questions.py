@@ -221,7 +221,7 @@ def _plain(tokens: Tokens, row: NDArray[np.int64], asked: NDArray[np.int64], mid
         np.nan_to_num(tokens.mean_excess[row]) / middle * values / (values + 6.0),
     ]
     plain = np.stack(columns, axis=1).astype(np.float32)
-    plain[np.ix_(static, _OF_TIME)] = hats(age[static], FACT_AGES)
+    plain[np.flatnonzero(static)[:, None], _OF_TIME] = hats(age[static], FACT_AGES)
     return plain
 
 

@@ -285,7 +285,9 @@ def _past_of_code(
     number_here = _running_sums(valued.astype(np.float64), first)
 
     def mean_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.divide(_running_sums(values, first), number_here, out=np.full(size, np.nan), where=number_here > 0)
+        sums = _running_sums(values, first)
+        means: NDArray[np.float64] = np.divide(sums, number_here, out=np.full(size, np.nan), where=number_here > 0)
+        return means
 
     mean = mean_of(np.where(valued, sorted_level, 0.0))
     latest_valued = np.maximum.accumulate(np.where(valued, np.arange(size), -1))
