@@ -24,7 +24,7 @@ from lifechart.model.network import Batch, Network
 from lifechart.model.questions import Labels, Questions, label
 from lifechart.model.tokens import Tokens
 
-CPU_PLACES, GPU_PLACES = 2048, 65536
+CPU_PLACES, GPU_PLACES = 1536, 65536
 """Places of a part: on a CPU what a core's cache holds, on a GPU enough to keep it busy."""
 
 
@@ -35,8 +35,6 @@ class Part:
     batch: Batch
     labels: Labels
     number: int
-    followed: int
-    """Places whose next event is of the same record."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +56,19 @@ def parts_of(
     for number, chosen in enumerate(alike(windows.sizes, group, most)):
         batch, asked = collator.batch(tokens, questions, windows, chosen)
         labels = label(tokens, questions.take(asked), len(collator.vocabulary.outcomes))
-        parts.append(Part(batch, labels, number, int((windows.sizes[chosen] - 1).sum())))
+        parts.append(Part(batch, labels, number))
     return parts
 
 
 def totals_of(parts: Sequence[Part], num_codes: int, most_logits: int) -> Totals:
     """Count what all parts hold together; the next event is learnt from at places that need at most `most_logits`."""
-    stride = max(1, sum(part.followed for part in parts) * num_codes // most_logits)
-    places = sum(-(-part.followed // stride) for part in parts)
+    held = sum(part.batch.segment_RT.numel() for part in parts)
+    stride = max(1, held * num_codes // most_logits)
+    places = 0
+    for part in parts:
+        segment = part.batch.segment_RT
+        followed = nn.functional.pad((segment[:, :-1] == segment[:, 1:]) & (segment[:, :-1] >= 0), (0, 1))
+        places += int(followed.flatten()[::stride].sum())
     return Totals(sum(len(part.labels.observed) for part in parts), max(places, 1), stride)
 
 
@@ -83,8 +86,7 @@ class Objective(nn.Module):
         following = self.network.next_code_loss(part.batch, output.hidden_RTD, totals.stride)
         main = survival(output.log_hazard_QOB, part.labels, self.recurrence_weight)
         main = main * (len(part.labels.observed) / totals.questions)
-        share = -(-part.followed // totals.stride) / totals.places
-        return main + self.next_code_weight * share * following, main.detach()
+        return main + self.next_code_weight * following / totals.places, main.detach()
 
 
 class Cores:
