@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lifechart.model import threads
+from lifechart.model import distributed, threads
 from lifechart.model.batches import Collator, Windows, alike
 from lifechart.model.heads import survival
 from lifechart.model.kernels import drawing
@@ -45,15 +45,18 @@ class Totals:
     places: int
     """Places whose next event is learnt from: every `stride`-th that has one."""
     stride: int
+    events: int
 
 
 def parts_of(
     collator: Collator, tokens: Tokens, questions: Questions, windows: Windows, group: NDArray[np.int64]
 ) -> list[Part]:
-    """Collate one step's windows into parts of like sizes."""
+    """Collate one step's windows into parts of like sizes: those of this rank, if there are several."""
     most = CPU_PLACES if collator.device.type == "cpu" else GPU_PLACES
     parts = []
     for number, chosen in enumerate(alike(windows.sizes, group, most)):
+        if not distributed.mine(number):
+            continue
         batch, asked = collator.batch(tokens, questions, windows, chosen)
         labels = label(tokens, questions.take(asked), len(collator.vocabulary.outcomes))
         parts.append(Part(batch, labels, number))
@@ -61,15 +64,21 @@ def parts_of(
 
 
 def totals_of(parts: Sequence[Part], num_codes: int, most_logits: int) -> Totals:
-    """Count what all parts hold together; the next event is learnt from at places that need at most `most_logits`."""
-    held = sum(part.batch.segment_RT.numel() for part in parts)
+    """Count what all parts of all ranks hold together; the next event is learnt from at places that need at most `most_logits`."""
+    device = parts[0].batch.segment_RT.device if parts else torch.device("cpu")
+    mine = (
+        sum(part.batch.segment_RT.numel() for part in parts),
+        sum(len(part.labels.observed) for part in parts),
+        sum(part.batch.num_events for part in parts),
+    )
+    held, questions, events = (int(each) for each in distributed.summed(mine, device))
     stride = max(1, held * num_codes // most_logits)
     places = 0
     for part in parts:
         segment = part.batch.segment_RT
         followed = nn.functional.pad((segment[:, :-1] == segment[:, 1:]) & (segment[:, :-1] >= 0), (0, 1))
         places += int(followed.flatten()[::stride].sum())
-    return Totals(sum(len(part.labels.observed) for part in parts), max(places, 1), stride)
+    return Totals(questions, max(int(distributed.summed([places], device)[0]), 1), stride, events)
 
 
 class Objective(nn.Module):
@@ -116,18 +125,19 @@ class Cores:
         def work(part: Part) -> tuple[list[Tensor], float]:
             with drawing(part_seed(seed, part)), autocast(self.device, self.precision):
                 loss, main = self.objective(part, totals)
-            return list(torch.autograd.grad(loss, learnt)), float(main)
+            return list(torch.autograd.grad(loss, learnt, materialize_grads=True)), float(main)
 
-        total, summed = 0.0, list[Tensor]()
+        total, summed = 0.0, [torch.zeros_like(each) for each in learnt] if not parts else []
         for number, (grads, main) in enumerate(self._pool.map(work, parts)):
             if number:
                 torch._foreach_add_(summed, grads)
             else:
                 summed = grads
             total += main
+        distributed.sum_gradients(summed)
         for each, grad in zip(learnt, summed, strict=True):
             each.grad = grad
-        return total
+        return distributed.summed([total], self.device)[0]
 
 
 def part_seed(seed: int, part: Part) -> int:
