@@ -25,6 +25,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from bench._peers_lifechart import prepare as prepare_ours
 from bench._peers_records import Records
 from lifechart.core.settings import Settings
 from lifechart.core.timeline import BIRTH, RECORD_END
@@ -75,7 +76,7 @@ def prepare(folder: Path, lives: int) -> None:
     simulate(hospital, lives=lives, seed=SEED, today=date(2025, 1, 1))
     ingest(hospital / "fhir", dataset, key=load_key(settings), log=open_log(settings))
     events = shards.read_split(dataset, "train")
-    events.write_parquet(folder / "events.parquet")
+    prepare_ours(events, folder)
     records_of(events).save(folder / "records.npz")
 
 

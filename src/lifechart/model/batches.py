@@ -75,30 +75,39 @@ def in_groups(sizes: NDArray[np.int64], order: NDArray[np.int64], batch_tokens: 
             yield group
 
 
+LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Lengths of rows. In 16 bits a CPU compiles every product anew for each shape it meets, and keeps what it compiled."""
+
+
 def alike(sizes: NDArray[np.int64], chosen: NDArray[np.int64], most_places: int) -> list[NDArray[np.int64]]:
-    """Split `chosen` into parts of similar sizes, longest first; rows x the longest is at most `most_places` in each.
+    """Split `chosen` into parts of similar sizes, longest first; rows x their length is at most `most_places` in each.
 
     One record a row then wastes little on padding: attention costs each record its own length squared, and no mask.
+    All parts but the last have as many rows as their length of row allows, so few shapes come up.
     """
     order = chosen[np.argsort(-sizes[chosen], kind="stable")]
-    shorter = -sizes[order]
     parts, first = [], 0
     while first < len(order):
-        longest = padded(int(sizes[order[first]]))
-        last = min(first + max(1, most_places // longest), int(np.searchsorted(shorter, -_LEAST_FILL * longest, "right")))
-        last = max(last, first + 1)
+        last = first + whole_rows(most_places // padded(int(sizes[order[first]])))
         parts.append(order[first:last])
         first = last
     return parts
 
 
-_LEAST_FILL = 0.75
-"""How much of its row a record fills at the least, unless it has a part to itself."""
+def whole_rows(most: int) -> int:
+    """Return the largest number of rows up to `most` that padded_rows leaves as it is, and 1 at the least."""
+    return max(rows for rows in range(1, max(most, 1) + 1) if padded_rows(rows) == rows)
 
 
 def padded(size: int) -> int:
-    """Return the length of a row that holds `size` events: vector instructions want whole eights."""
-    return -(-size // 8) * 8
+    """Return the length of a row that holds `size` events: one of LENGTHS, and past them whole multiples of the last."""
+    return next((each for each in LENGTHS if each >= size), -(-size // LENGTHS[-1]) * LENGTHS[-1])
+
+
+def padded_rows(rows: int) -> int:
+    """Return how many rows hold `rows` records: a power of two, or half as many again."""
+    power = 1 << (rows - 1).bit_length() if rows > 1 else 1
+    return 3 * power // 4 if rows <= 3 * power // 4 and power >= 4 else power
 
 
 @dataclass(frozen=True)
@@ -113,16 +122,20 @@ class Collator:
         self, tokens: Tokens, questions: Questions, windows: Windows, chosen: NDArray[np.int64]
     ) -> tuple[Batch, NDArray[np.int64]]:
         """Put each chosen window in a row; return the batch and which questions it answers, in its order."""
-        sizes = windows.sizes[chosen]
+        num_rows = padded_rows(len(chosen))
+        sizes = np.zeros(num_rows, dtype=np.int64)
+        sizes[: len(chosen)] = windows.sizes[chosen]
+        # A row too many repeats the first record and holds none of its events.
+        held = np.append(chosen, np.full(num_rows - len(chosen), chosen[0]))
         places = np.arange(padded(int(sizes.max())))
         within = places < sizes[:, None]
-        start, lead = tokens.starts[windows.subject[chosen]], windows.lead[chosen]
-        later = windows.first[chosen] - lead
+        start, lead = tokens.starts[windows.subject[held]], windows.lead[held]
+        later = windows.first[held] - lead
         members = np.where(places < lead[:, None], start[:, None], later[:, None]) + places
         token_rows = np.where(within, members, -1)
-        segment = np.where(within, np.arange(len(chosen))[:, None], -1)
+        segment = np.where(within, np.arange(num_rows)[:, None], -1)
         place = np.where(within, members - start[:, None], 0).astype(np.float32)
-        origin = np.arange(len(chosen)) * len(places) - later
+        origin = np.arange(num_rows) * len(places) - later
         asked, cell = self._cells(questions, windows, chosen, origin)
         put = questions.take(asked)
         had = label(tokens, put, len(self.vocabulary.outcomes)).had

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lifechart.core import durable
-from lifechart.model import threads
+from lifechart.model import distributed, threads
 from lifechart.model.batches import Collator, Windows, alike, cut, in_groups
 from lifechart.model.first_stage import fit_first_stage
 from lifechart.model.heads import BaseRates, log_base_rates, survival
@@ -201,7 +201,7 @@ class Fitter:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
-        self.events += sum(part.batch.num_events for part in parts)
+        self.events += totals.events
         decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             ours: list[torch.Tensor] = list(self.averaged.parameters())
@@ -250,7 +250,7 @@ class Fitter:
         return durable.digest_of([*shape, list(self.vocabulary.codes), len(self.train), len(self.tuning)])
 
     def _save(self) -> None:
-        if self.checkpoint is None:
+        if self.checkpoint is None or not distributed.world().leads:
             return
         state = {
             "identity": self._identity(), "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from lifechart.model.backbone import Backbone
@@ -68,14 +69,17 @@ class Network(nn.Module):
         x_RTD = self.encoder(batch.events)
         hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
-        log_hazard, state = self.hazards(hidden_QD, batch.features_QF, batch.history, batch.had_QO)
+        # In 32 bits: questions are few, and no two batches have as many (see batches.LENGTHS).
+        with torch.autocast(hidden_QD.device.type, enabled=False):
+            log_hazard, state = self.hazards(hidden_QD.float(), batch.features_QF, batch.history, batch.had_QO)
         return Output(log_hazard, state, hidden_RTD)
 
     def next_code_loss(self, batch: Batch, hidden_RTD: Tensor, stride: int) -> Tensor:
-        """Return the mean cross-entropy of the next event's code at every `stride`-th place that has one."""
+        """Return the summed cross-entropy of the next event's code, at those of every `stride`-th place that have one."""
         segment, code = batch.segment_RT, batch.events.code
-        followed = (segment[:, :-1] == segment[:, 1:]) & (segment[:, :-1] >= 0)
-        places = followed.flatten().nonzero().squeeze(1)[::stride]
-        logits = self.next_code(hidden_RTD[:, :-1].reshape(-1, hidden_RTD.shape[2])[places])
-        loss = nn.functional.cross_entropy(logits.float(), code[:, 1:].reshape(-1)[places], reduction="sum")
-        return loss / max(len(places), 1)
+        nothing = torch.full_like(segment[:, :1], -1)
+        following = torch.cat([segment[:, 1:], nothing], dim=1)
+        target = torch.cat([code[:, 1:], nothing], dim=1).masked_fill((following != segment) | (segment < 0), -1)
+        hidden, target = hidden_RTD.flatten(0, 1)[::stride], target.flatten()[::stride]
+        loss = nn.functional.cross_entropy(self.next_code(hidden).float(), target, ignore_index=-1, reduction="sum")
+        return loss

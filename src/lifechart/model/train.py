@@ -20,7 +20,7 @@ from lifechart.data import shards
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
 from lifechart.model import fit as fitting
-from lifechart.model import threads
+from lifechart.model import distributed, threads
 from lifechart.model.calibration import Calibration, calibrate
 from lifechart.model.checkpoint import FILES, save_model
 from lifechart.model.inference import Told, tell
@@ -85,7 +85,7 @@ def train(
     Raises InputError for an unknown size or a data set without outcomes.
     """
     chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = distributed.device_for(device)
     training = shards.read_split(dataset, "train")
     vocabulary = build_vocabulary(training)
     if not vocabulary.outcomes:
