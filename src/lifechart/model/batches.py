@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lifechart.model.encoders.event import DAYS_A_YEAR, age_basis, event_arrays
 from lifechart.model.network import Batch
 from lifechart.model.questions import History, Questions, history, label, ragged
+from lifechart.model.steps import Steps, joined, place_steps, question_steps
 from lifechart.model.tokens import DAY_US, Tokens
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
@@ -31,6 +32,8 @@ class Windows:
     lead: NDArray[np.int64]
     """How many undated events of the subject are put in front (0 where the stretch holds them itself)."""
     of_question: NDArray[np.int64]
+    owned_from: NDArray[np.int64]
+    """The first row that no window before shows with as much of its past; what lies before is there to be looked at."""
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -38,8 +41,12 @@ class Windows:
         return self.lead + self.last - self.first
 
 
-def cut(tokens: Tokens, questions: Questions, context: int) -> Windows:
-    """Choose the windows that the questions need, each no longer than `context`, ending at its last question."""
+def cut(tokens: Tokens, questions: Questions, context: int, *, whole: bool = False) -> Windows:
+    """Choose the windows that the questions need, each no longer than `context`, ending at its last question.
+
+    `whole` windows go on to the end of their stretch: where they end then says nothing of the future, as it would if the
+    last question of a life were the last thing that is learnt from.
+    """
     start = tokens.starts[questions.subject]
     statics = np.add.reduceat(tokens.static.astype(np.int64), tokens.starts[:-1])
     lead = np.minimum(statics, context // 4)[questions.subject]
@@ -53,10 +60,15 @@ def cut(tokens: Tokens, questions: Questions, context: int) -> Windows:
     inverse = inverse.reshape(-1)
     last = np.zeros(len(unique), dtype=np.int64)
     np.maximum.at(last, inverse, questions.stop)
+    if whole:
+        reach = np.where(number == 0, context, body + number * half)
+        last[inverse] = np.minimum(start + reach, tokens.starts[questions.subject + 1])
     later = unique[:, 1] > tokens.starts[unique[:, 0]]
     window_lead = np.zeros(len(unique), dtype=np.int64)
     window_lead[inverse] = lead
-    return Windows(unique[:, 0], unique[:, 1], last, window_lead * later, inverse)
+    owned_from = np.zeros(len(unique), dtype=np.int64)
+    owned_from[inverse] = start + np.where(number == 0, 0, np.maximum(context, body + (number - 1) * half))
+    return Windows(unique[:, 0], unique[:, 1], last, window_lead * later, inverse, owned_from)
 
 
 def pack(sizes: NDArray[np.int64], length: int) -> list[list[int]]:
@@ -91,6 +103,8 @@ class Collator:
     vocabulary: Vocabulary
     context: int
     device: torch.device
+    most_steps: int = 0
+    """Moments in a batch from which the next-event head learns; 0 where nothing is learnt."""
 
     def batch(
         self, tokens: Tokens, questions: Questions, windows: Windows, chosen: NDArray[np.int64]
@@ -129,6 +143,7 @@ class Collator:
                 features_QF=self._tensor(question_features(tokens, put)),
                 history=self.history(history(tokens, put, self.vocabulary.valued, len(QUANTILES))),
                 had_QO=self._tensor(had),
+                steps=self._steps(tokens, windows, chosen, (token_rows, segment), put, cell) if self.most_steps else None,
             ),
             asked,
         )
@@ -136,6 +151,33 @@ class Collator:
     def history(self, past: History) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return a history as the tensors that the hazard head reads."""
         return self._tensor(past.column), self._tensor(past.weight), self._tensor(past.offsets)
+
+    def _steps(
+        self,
+        tokens: Tokens,
+        windows: Windows,
+        chosen: NDArray[np.int64],
+        packed: tuple[NDArray[np.int64], NDArray[np.int64]],
+        put: Questions,
+        cells: NDArray[np.int64],
+    ) -> Steps:
+        """Return `most_steps` moments at most, a third of them questions, each event in the window that owns it."""
+        token_rows, segment = (each.reshape(-1) for each in packed)
+        place = np.flatnonzero(segment >= 0)
+        rows, item = token_rows[place], segment[place]
+        owned = rows >= windows.owned_from[chosen[item]]
+        place, rows, item = place[owned], rows[owned], item[owned]
+        of_question = segment[cells]
+        asked = np.arange(len(put))[:: max(1, -(-3 * len(put) // self.most_steps))]
+        stride = max(1, -(-len(rows) // max(self.most_steps - len(asked), 1)))
+        place, rows, item = place[::stride], rows[::stride], item[::stride]
+        jumps = np.random.default_rng([len(rows), int(rows.sum())]).geometric(0.5, len(rows)) - 1
+        return joined(
+            [
+                place_steps(tokens, self.vocabulary, rows, place, item, (of_question, put.micros), jumps),
+                question_steps(tokens, self.vocabulary, put, cells, asked),
+            ]
+        )
 
     def _cells(
         self, questions: Questions, windows: Windows, chosen: NDArray[np.int64], origin: NDArray[np.int64]

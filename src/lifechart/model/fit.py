@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lifechart.model.heads import BaseRates, log_base_rates, survival
 from lifechart.model.network import Batch, Network
 from lifechart.model.questions import Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
+from lifechart.model.steps import start_rates
 from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import Vocabulary
 
@@ -35,7 +36,7 @@ class Recipe:
     weight_decay: float = 0.1
     prior: tuple[float, float] = (0.01, 0.25)
     """Scale and strength of the heavy-tailed prior on what a column of the history does to a log hazard."""
-    next_code_weight: float = 0.1
+    next_event_weight: float = 0.1
     recurrence_weight: float = 0.25
     averaging: float = 0.995
     warmup: float = 0.05
@@ -98,9 +99,12 @@ class Fitter:
         torch.manual_seed(self.seed)
         base = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
         self.network = Network(self.vocabulary, self.size, base, self.recipe.dropout).to(self.device)
+        self.network.next_event.start_from(start_rates(self.train, self.vocabulary))
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.999))
         self.collator = Collator(self.vocabulary, self.size.context, self.device)
+        most_steps = max(self.recipe.most_logits // len(self.vocabulary), 1)
+        self.learner = replace(self.collator, most_steps=most_steps)
         self.step = 0
         self.epoch = 0
         self.events = 0
@@ -149,7 +153,12 @@ class Fitter:
 
     def _fit(self, began: float) -> Fit:
         network = copy.deepcopy(self.averaged)
-        network.load_state_dict(self.best_state)
+        if self.best < min((each["tuning_loss"] for each in self.history[1:]), default=math.inf):
+            # The first stage stands: the forecasts are its own, while what the backbone learnt of the next event stays.
+            first = {name: each for name, each in self.best_state.items() if name.startswith("hazards.")}
+            network.load_state_dict(first, strict=False)
+        else:
+            network.load_state_dict(self.best_state)
         return Fit(network, tuple(self.history), self.step, self.events, time.perf_counter() - began)
 
     def _end_epoch(self, steps: int) -> None:
@@ -169,7 +178,7 @@ class Fitter:
     def _plan(self, epoch: int) -> tuple[Questions, Windows, list[NDArray[np.int64]]]:
         rng = np.random.default_rng([self.seed, 2, epoch])
         questions = sample_questions(self.train, self.size.questions, rng)
-        windows = cut(self.train, questions, self.size.context)
+        windows = cut(self.train, questions, self.size.context, whole=True)
         order = rng.permutation(len(windows.first))
         return questions, windows, list(in_groups(windows.sizes, order, self.size.batch_tokens))
 
@@ -177,10 +186,11 @@ class Fitter:
         self, tokens: Tokens, questions: Questions, windows: Windows, groups: list[NDArray[np.int64]]
     ) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
         """Yield batches, the next one being packed while the last one is learnt from."""
+        collator = self.learner if tokens is self.train else self.collator
         with ThreadPoolExecutor(max_workers=1) as pool:
             ready: Future[tuple[Batch, NDArray[np.int64]]] | None = None
             for group in groups:
-                upcoming = pool.submit(self.collator.batch, tokens, questions, windows, group)
+                upcoming = pool.submit(collator.batch, tokens, questions, windows, group)
                 if ready is not None:
                     yield ready.result()
                 ready = upcoming
@@ -195,10 +205,10 @@ class Fitter:
         self.network.train()
         with self._precision():
             output = self.network(batch)
-            auxiliary = self.network.next_code_loss(batch, output.hidden_RTD, self.recipe.most_logits)
+            auxiliary = self.network.next_event_loss(batch, output)
         main = survival(output.log_hazard_QOB, labels, self.recipe.recurrence_weight)
         self.optimizer.zero_grad(set_to_none=True)
-        (main + self.recipe.next_code_weight * auxiliary).backward()  # type: ignore[no-untyped-call]
+        (main + self.recipe.next_event_weight * auxiliary).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1

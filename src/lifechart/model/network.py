@@ -10,8 +10,10 @@ from lifechart.model.backbone import Backbone
 from lifechart.model.encoders import encoder
 from lifechart.model.encoders.event import AGES, EventArrays
 from lifechart.model.heads import BaseRates, HazardHead
+from lifechart.model.next_event import NextEventHead
 from lifechart.model.questions import num_columns
 from lifechart.model.sizes import Size
+from lifechart.model.steps import Steps
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
 # Shapes: R rows, T places, D width, V codes, Q questions, F features of a question, Z rank, O outcomes, B intervals.
@@ -31,6 +33,8 @@ class Batch:
     features_QF: Tensor
     history: tuple[Tensor, Tensor, Tensor]
     had_QO: Tensor
+    steps: Steps | None = None
+    """What came next, for the next-event head to learn from; None where nothing is learnt."""
 
     @property
     def num_events(self) -> int:
@@ -57,8 +61,7 @@ class Network(nn.Module):
         self.encoder = encoder("event")(vocabulary, size.width)
         self.backbone = Backbone(size.width, size.layers, size.heads, dropout)
         self.hazards = HazardHead(size.width, NUM_QUESTION_FEATURES, columns, size.rank, base, dropout)
-        self.next_code = nn.Linear(size.width, len(vocabulary))
-        nn.init.zeros_(self.next_code.weight)
+        self.next_event = NextEventHead(vocabulary, size.width, size.rank, dropout)
 
     def forward(self, batch: Batch) -> Output:
         """Return hazards for every question and the hidden state of every place."""
@@ -68,12 +71,12 @@ class Network(nn.Module):
         log_hazard, state = self.hazards(hidden_QD, batch.features_QF, batch.history, batch.had_QO)
         return Output(log_hazard, state, hidden_RTD)
 
-    def next_code_loss(self, batch: Batch, hidden_RTD: Tensor, most_logits: int) -> Tensor:
-        """Return the cross-entropy of the next event's code, over at most `most_logits` logits, evenly spread."""
-        segment, code = batch.segment_RT, batch.events.code
-        followed = (segment[:, :-1] == segment[:, 1:]) & (segment[:, :-1] >= 0)
-        places = followed.flatten().nonzero().squeeze(1)
-        stride = max(1, len(places) * self.next_code.out_features // most_logits)
-        places = places[::stride]
-        logits = self.next_code(hidden_RTD[:, :-1].reshape(-1, hidden_RTD.shape[2])[places])
-        return nn.functional.cross_entropy(logits.float(), code[:, 1:].reshape(-1)[places])
+    def next_event_loss(self, batch: Batch, output: Output) -> Tensor:
+        """Return the next-event head's loss at the batch's steps. The forecasts that it reads do not learn from it."""
+        assert batch.steps is not None, "a batch packed to learn from"
+        if not len(batch.steps):
+            return output.hidden_RTD.sum() * 0.0
+        relative_QOB = output.log_hazard_QOB.detach().float() - self.hazards.base_OB
+        return self.next_event.loss(
+            output.hidden_RTD.flatten(0, 1), output.state_QZ.detach().float(), relative_QOB, batch.steps
+        )

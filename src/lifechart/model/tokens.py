@@ -7,6 +7,7 @@ over the whole record, so that nothing is forgotten where a record is longer tha
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,13 @@ class Tokens:
     def owner(self) -> NDArray[np.int64]:
         """Index of each row's subject."""
         return np.repeat(np.arange(self.num_subjects), np.diff(self.starts))
+
+    @cached_property
+    def previous_same(self) -> NDArray[np.int64]:
+        """For each row, the row before it of the same subject and code, -1 if none."""
+        previous = np.full(len(self) + 1, -1, dtype=np.int64)
+        previous[self.next_same] = np.arange(len(self))
+        return previous[:-1]
 
 
 def tokenise_timeline(timeline: Timeline, vocabulary: Vocabulary) -> Tokens:
