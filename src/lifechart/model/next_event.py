@@ -59,7 +59,7 @@ class NextEventHead(nn.Module):
         self.by_wait = nn.Embedding(1 + NUM_WAITS, width)
         self.code = nn.Linear(width, len(vocabulary), bias=False)
         # Flat, so that weight decay, which spares vectors, does not draw rates to one another.
-        self.code_bias = nn.Parameter(torch.zeros(2 * len(vocabulary)))
+        self.code_bias = nn.Parameter(torch.zeros((1 + NUM_WAITS) * len(vocabulary)))
         self.trust = nn.Parameter(torch.ones(2))
         num_valued = int((vocabulary.valued >= 0).sum())
         self.value_code = nn.Embedding(max(num_valued, 1), _VALUE_WIDTH)
@@ -67,7 +67,8 @@ class NextEventHead(nn.Module):
         self.value_out = nn.Linear(_VALUE_WIDTH, NUM_VALUES)
         shares = np.log(np.append(np.diff([0.0, *QUANTILES, 1.0]), 1e-2)).astype(np.float32)
         self.value_bias = nn.Parameter(torch.from_numpy(np.tile(shares, max(num_valued, 1))))
-        for zeroed in (self.when.weight, self.code.weight, self.by_wait.weight, self.value_out.weight):
+        nn.init.normal_(self.by_wait.weight, std=0.1)
+        for zeroed in (self.when.weight, self.code.weight, self.value_out.weight):
             nn.init.zeros_(zeroed)
         nn.init.zeros_(self.value_out.bias)
 
@@ -95,7 +96,7 @@ class NextEventHead(nn.Module):
         """Return log odds of the next event's code [M, V], given whether it shares the last one's time, or when it comes."""
         kind = 1 - same_M.long()
         waited = torch.where(same_M, 0, 1 + self.interval(until_M))
-        logits = self.code(state_MD + self.by_wait(waited)).float() + self.code_bias.view(2, -1)[kind]
+        logits = self.code(state_MD + self.by_wait(waited)).float() + self.code_bias.view(1 + NUM_WAITS, -1)[waited]
         logits = logits.index_add(1, self.outcome_rows_O, relative_MO * self.trust[kind].unsqueeze(1))
         codes = torch.arange(logits.shape[1], device=logits.device)
         barred = (codes == START) | (same_M.unsqueeze(1) & (codes < last_code_M.unsqueeze(1)))

@@ -24,6 +24,7 @@ NUM_WAITS = len(WAITS)
 NO_VALUE = len(QUANTILES) + 1
 """Kinds of value: below the outer knots (0), between each pair of them, above them, and none at all (this)."""
 NUM_VALUES = NO_VALUE + 1
+_PSEUDO = 5.0
 _TWO_CENTURIES_MS = 200 * 366 * DAY_US // 1000
 
 
@@ -64,7 +65,7 @@ class StartRates:
     waits: NDArray[np.float32]
     """Log hazard a day in each interval of waiting [B]."""
     codes: NDArray[np.float32]
-    """Log share of each code among events at the same time and among those later [2, V]."""
+    """Log share of each code among events at the same time, and among those that come in each interval [1 + B, V]."""
 
 
 def value_kind(tokens: Tokens, rows: NDArray[np.int64], valued: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -136,10 +137,14 @@ def start_rates(tokens: Tokens, vocabulary: Vocabulary) -> StartRates:
     number = np.bincount(np.maximum(place, 0), minlength=NUM_WAITS)
     overall = (number.sum() + 1.0) / (exposure.sum() + 1e3)
     waits = np.log((number + 2.0) / (exposure + 2.0 / overall))
-    codes = np.stack(
-        [np.bincount(steps.code[chosen & steps.followed], minlength=len(vocabulary)) for chosen in (steps.same, later)]
-    )
-    shares = np.log((codes + 0.1) / (codes.sum(axis=1, keepdims=True) + 0.1 * len(vocabulary)))
+    when = np.where(steps.same, 0, 1 + np.maximum(np.searchsorted(low, steps.until, side="left") - 1, 0))
+    cell = (when * len(vocabulary) + steps.code)[steps.followed]
+    codes = np.bincount(cell, minlength=(1 + NUM_WAITS) * len(vocabulary)).reshape(-1, len(vocabulary)).astype(float)
+    # A few events of each interval are drawn to the shares of all that come later.
+    later_codes = codes[1:].sum(axis=0) + 0.1
+    codes[1:] += _PSEUDO * later_codes / later_codes.sum()
+    codes += 1e-3
+    shares = np.log(codes / codes.sum(axis=1, keepdims=True))
     return StartRates(float(np.log(share / (1 - share))), waits.astype(np.float32), shares.astype(np.float32))
 
 
