@@ -206,3 +206,33 @@ def test_probabilities_estimate_what_counting_does(
 def test_another_seed_gives_other_futures(network: Network, collator: Collator, later: Tokens) -> None:
     one, two = (generate(network, collator, later, some(later, 3), Ask(seed=seed)).micros for seed in (0, 1))
     assert len(one) != len(two) or (one != two).any()
+
+
+AGREEMENT, LEAST_CORRELATION = 0.3, 0.7
+"""How far the two heads may differ: means of one-year risks by this share of the larger, beside four standard errors of
+the simulation; and from patient to patient, where there is something to tell apart, they must rank alike."""
+
+
+def test_the_two_heads_agree_on_risks_within_a_year(network: Network, collator: Collator, later: Tokens) -> None:
+    questions = some(later, 100, seed=8)
+    outcomes = collator.vocabulary.outcomes
+    told = tell(network, collator, later, questions)
+    head = cumulative_incidence(told.log_hazard, outcomes.index(DEATH))[:, :, 2]
+    made = generate(network, collator, later, questions, Ask(futures=300, days=365.0, targets=TARGETS, seed=9))
+    for number, code in enumerate((DEATH, SICK, STROKE)):
+        new = ~told.had[:, outcomes.index(code)]
+        forecast, future = head[new, outcomes.index(code)], made.expected[new, :, number, 0]
+        error = np.sqrt(future.var(axis=1).mean() / future.size)
+        gap = abs(forecast.mean() - future.mean())
+        assert gap < AGREEMENT * max(forecast.mean(), future.mean()) + 4 * error, (code, forecast.mean(), future.mean())
+        if code != DEATH:
+            # Everybody's hazard of death is the same in this clinic.
+            noise = future.var(axis=1).mean() / future.shape[1]
+            spread = np.sqrt(max(future.mean(axis=1).var() - noise, 1e-12))
+            alike = np.cov(forecast, future.mean(axis=1), bias=True)[0, 1] / (forecast.std() * spread)
+            assert alike > LEAST_CORRELATION, (code, alike)
+        else:
+            assert forecast.mean() > 0.01
+        if not new.all():
+            # A second one is as rare in the clinic as nothing: both heads have learnt that.
+            assert made.expected[~new, :, number, 0].mean() < 0.3 * forecast.mean()

@@ -6,7 +6,6 @@ known), predicted_boolean_probability.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def counted(lives: pl.DataFrame, asked: pl.DataFrame, task: AcesTask, futures: i
 
 def write(
     out: Path, asked: pl.DataFrame, chance: NDArray[np.float64], rows: pl.DataFrame | None
-) -> Iterator[tuple[str, ...]]:
+) -> list[tuple[str, ...]]:
     """Write predictions.parquet (and futures.parquet), and return a table of what was foretold and what came true."""
     out.mkdir(parents=True, exist_ok=True)
     table = asked.select("subject_id", "prediction_time", "boolean_value").with_columns(
@@ -93,13 +92,19 @@ def write(
     if rows is not None:
         with durable.replacing(out / "futures.parquet") as aside:
             rows.write_parquet(aside)
+    return _summary(table)
+
+
+def _summary(table: pl.DataFrame) -> list[tuple[str, ...]]:
     known = table.filter(pl.col("boolean_value").is_not_null() & pl.col("predicted_boolean_probability").is_not_nan())
     label, told = known["boolean_value"].to_numpy(), known["predicted_boolean_probability"].to_numpy()
-    yield "what", "value"
-    yield "moments asked about", f"{table.height:,}"
-    yield "of which the label is known", f"{known.height:,}"
+    rows = [
+        ("what", "value"),
+        ("moments asked about", f"{table.height:,}"),
+        ("of which the label is known", f"{known.height:,}"),
+    ]
     if known.height:
-        yield "foretold, mean", f"{told.mean():.4f}"
-        yield "came true", f"{label.mean():.4f}"
+        rows += [("foretold, mean", f"{told.mean():.4f}"), ("came true", f"{label.mean():.4f}")]
     if 0 < label.sum() < len(label):
-        yield "AUROC", f"{roc_auc_score(label, told):.3f}"
+        rows.append(("AUROC", f"{roc_auc_score(label, told):.3f}"))
+    return rows

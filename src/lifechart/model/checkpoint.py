@@ -20,7 +20,7 @@ from lifechart.model.vocabulary import Vocabulary
 
 WEIGHTS, CALIBRATION, VOCABULARY, CONFIG = "weights.npz", "calibration.npz", "vocabulary.json", "config.json"
 FILES = (WEIGHTS, CALIBRATION, VOCABULARY, CONFIG)
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lifechart.model.backbone import Backbone
 from lifechart.model.encoders import encoder
 from lifechart.model.encoders.event import AGES, EventArrays
+from lifechart.model.every_code import EveryCodeHead
 from lifechart.model.heads import BaseRates, HazardHead
 from lifechart.model.next_event import NextEventHead
 from lifechart.model.questions import num_columns
@@ -61,6 +62,7 @@ class Network(nn.Module):
         self.encoder = encoder("event")(vocabulary, size.width)
         self.backbone = Backbone(size.width, size.layers, size.heads, dropout)
         self.hazards = HazardHead(size.width, NUM_QUESTION_FEATURES, columns, size.rank, base, dropout)
+        self.every_code = EveryCodeHead(vocabulary, NUM_QUESTION_FEATURES)
         self.next_event = NextEventHead(vocabulary, size.width, size.rank, dropout)
 
     def forward(self, batch: Batch) -> Output:
