@@ -80,7 +80,8 @@ def slow(rows: list[tuple[int, float, str, float | None]], label: str) -> set[tu
             )
         else:
             came = any(
-                {"A"} <= {c for d, c, _ in ahead if d == day} and any(c.startswith("B") for d, c, _ in ahead if d == day)
+                {"A"} <= {c for d, c, _ in ahead if d == day}
+                and any(c.startswith("B") for d, c, _ in ahead if d == day)
                 for day, _, _ in ahead
             )
         stated = end is not None and (death is None or end > death)
@@ -152,7 +153,7 @@ def test_the_label_is_a_target_where_offsets_alone_say_when(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("code: \"A\"", "code: \"A\", other_cols: {ward: x}"), "other_cols"),
+        (('code: "A"', 'code: "A", other_cols: {ward: x}'), "other_cols"),
         (("or(stroke, infarct, high)", "or(stroke, and(infarct, high))"), "expr"),
         (("start + 30d", "start + soon"), "a time such as 30d"),
         (("trigger: discharge", "trigger: leaving"), "trigger: got 'leaving'"),

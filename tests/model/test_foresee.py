@@ -1,4 +1,4 @@
-"""The verb `futures`: a task's outcome foretold, by probabilities and by labelling whole futures, to the same answer."""
+"""The verb `futures`: a task's outcome foretold by probabilities and by labelling whole futures, to one answer."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from lifechart.data import shards
 from lifechart.evaluate import foretold
 from lifechart.evaluate.aces import load_aces
 from lifechart.evaluate.realise import realise
-from lifechart.model.foresee import foresee, whole_lives
 from lifechart.model.forecaster import NetworkForecaster
+from lifechart.model.foresee import foresee, whole_lives
 from lifechart.model.generate import Ask
 from tests.model.clinic import SICK, clinic
 

@@ -19,7 +19,8 @@ def futures(
     out: Out,
     number: Annotated[int, typer.Option("--futures", min=1, help="How many futures of each patient.")] = 20,
     estimator: Annotated[
-        str, typer.Option(help="scope (probabilities summed), reach (the outcome kept out) or count (share of futures).")
+        str,
+        typer.Option(help="scope (probabilities summed), reach (the outcome kept out) or count (share of futures)."),
     ] = "scope",
     split: Annotated[str, typer.Option(help="train, tuning or held_out.")] = "held_out",
     days: Annotated[float | None, typer.Option(help="How far ahead, where the task's windows end at events.")] = None,
@@ -31,12 +32,12 @@ def futures(
     from rich.console import Console
     from rich.progress import Progress
 
+    from lifechart.data import shards
     from lifechart.evaluate import foretold
     from lifechart.evaluate.aces import load_aces
     from lifechart.evaluate.realise import realise
-    from lifechart.data import shards
-    from lifechart.model.foresee import foresee, whole_lives
     from lifechart.model.forecaster import load_forecaster
+    from lifechart.model.foresee import foresee, whole_lives
     from lifechart.model.generate import Ask
 
     asked = load_aces(task)

@@ -75,7 +75,7 @@ class AcesTask:
     """Window and side (`start` or `end`) whose time is the moment of prediction."""
 
     def horizon(self) -> tuple[float, float] | None:
-        """Return (first, last) day after the moment of prediction in which the label counts, if offsets alone say so."""
+        """Return (first, last) day after the moment of prediction in which the label counts, if offsets alone say it."""
         window = self.windows[self.label_window]
         first, last = (self._days(window.name, side, 0) for side in ("start", "end"))
         index = self._days(*self.index, 0)
@@ -84,7 +84,7 @@ class AcesTask:
         return first - index, last - index
 
     def target(self) -> Target | None:
-        """Return the label as one target, if it can be told event by event and the future has nothing else to satisfy."""
+        """Return the label as one target, if it can be told event by event and the future need satisfy nothing else."""
         ahead = self.horizon()
         label = self.predicates[self.label]
         if ahead is None or isinstance(label, Both) or ahead[0] < 0:
@@ -132,10 +132,12 @@ def load_aces(path: Path) -> AcesTask:
     labels = [(name, each["label"]) for name, each in content["windows"].items() if each.get("label")]
     if len(labels) != 1:
         raise InputError(f"{path.name}: label", [name for name, _ in labels], "exactly one window with a label")
-    index = [(name, each["index_timestamp"]) for name, each in content["windows"].items() if each.get("index_timestamp")]
+    index = [
+        (name, each["index_timestamp"]) for name, each in content["windows"].items() if each.get("index_timestamp")
+    ]
     if len(index) != 1 or index[0][1] not in ("start", "end"):
         raise InputError(f"{path.name}: index_timestamp", index, "start or end, in exactly one window")
-    trigger = content.get("trigger")
+    trigger = str(content.get("trigger"))
     for key, name in (("trigger", trigger), ("label", labels[0][1])):
         if name not in predicates and name not in _SPECIAL:
             raise InputError(f"{path.name}: {key}", name, f"one of {sorted(predicates)}")

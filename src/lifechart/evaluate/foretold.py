@@ -69,14 +69,13 @@ def counted(lives: pl.DataFrame, asked: pl.DataFrame, task: AcesTask, futures: i
     the record labels them.
     """
     number = np.arange(asked.height * futures)
-    triggers = pl.DataFrame(
-        {"subject_id": number, "trigger_time": asked["trigger_time"].gather(number // futures)}
-    )
+    triggers = pl.DataFrame({"subject_id": number, "trigger_time": asked["trigger_time"].gather(number // futures)})
     found = realise(lives, task, triggers).filter(pl.col("boolean_value").is_not_null())
     prompt = found["subject_id"].to_numpy() // futures
     came = np.bincount(prompt, weights=found["boolean_value"].to_numpy().astype(float), minlength=asked.height)
     known = np.bincount(prompt, minlength=asked.height)
-    return np.divide(came, known, out=np.full(asked.height, np.nan), where=known > 0)
+    share: NDArray[np.float64] = np.divide(came, known, out=np.full(asked.height, np.nan), where=known > 0)
+    return share
 
 
 def write(
@@ -98,7 +97,7 @@ def write(
 def _summary(table: pl.DataFrame) -> list[tuple[str, ...]]:
     known = table.filter(pl.col("boolean_value").is_not_null() & pl.col("predicted_boolean_probability").is_not_nan())
     label, told = known["boolean_value"].to_numpy(), known["predicted_boolean_probability"].to_numpy()
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("what", "value"),
         ("moments asked about", f"{table.height:,}"),
         ("of which the label is known", f"{known.height:,}"),

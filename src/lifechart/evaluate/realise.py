@@ -151,7 +151,8 @@ def _known(record: Record, owner: Rows, until: Rows, occurred: NDArray[np.bool_]
     stated = (end != MISSING) & ((death == MISSING) | (end > death))
     closes = np.where(stated, end, last) >= until
     died = (death != MISSING) & (death <= until)
-    return closes | (~stated & (died | occurred))
+    known: NDArray[np.bool_] = closes | (~stated & (died | occurred))
+    return known
 
 
 def _resolve(record: Record, name: str, side: str, owner: Rows, asked: Rows, bounds: dict[str, Rows]) -> Rows:
@@ -188,4 +189,5 @@ def _moved(
 def _count(record: Record, window: Window, predicate: str, owner: Rows, start: Rows, end: Rows) -> Rows:
     found = record.occurrences(predicate)
     first = found.before(owner, start, inclusive=not window.start_inclusive)
-    return np.maximum(found.before(owner, end, inclusive=window.end_inclusive) - first, 0)
+    count: Rows = np.maximum(found.before(owner, end, inclusive=window.end_inclusive) - first, 0)
+    return count

@@ -44,8 +44,8 @@ class Windows:
 def cut(tokens: Tokens, questions: Questions, context: int, *, whole: bool = False) -> Windows:
     """Choose the windows that the questions need, each no longer than `context`, ending at its last question.
 
-    `whole` windows go on to the end of their stretch: where they end then says nothing of the future, as it would if the
-    last question of a life were the last thing that is learnt from.
+    `whole` windows go on to the end of their stretch: where they end then says nothing of the future, as it would if
+    the last question of a life were the last thing that is learnt from.
     """
     start = tokens.starts[questions.subject]
     statics = np.add.reduceat(tokens.static.astype(np.int64), tokens.starts[:-1])
@@ -143,7 +143,9 @@ class Collator:
                 features_QF=self._tensor(question_features(tokens, put)),
                 history=self.history(history(tokens, put, self.vocabulary.valued, len(QUANTILES))),
                 had_QO=self._tensor(had),
-                steps=self._steps(tokens, windows, chosen, (token_rows, segment), put, cell) if self.most_steps else None,
+                steps=self._steps(tokens, windows, chosen, (token_rows, segment), put, cell)
+                if self.most_steps
+                else None,
             ),
             asked,
         )

@@ -69,4 +69,5 @@ class EveryCodeHead(nn.Module):
         read = nn.functional.silu(self.history(columns, offsets, per_sample_weights=weights) + self.moment(features_QF))
         shared_QV = shift.view(Q, -1).clamp(-8, 8) + self.out(read) + self.by_moment(features_QF)
         base_QVB = torch.where(had.view(Q, -1, 1), self.again_VB, self.base_VB)
-        return base_QVB + shared_QV.unsqueeze(-1)
+        out: Tensor = base_QVB + shared_QV.unsqueeze(-1)
+        return out

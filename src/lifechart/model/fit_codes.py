@@ -27,7 +27,7 @@ _PRIOR = (0.01, 0.25)
 def first_events(
     tokens: Tokens, questions: Questions, vocabulary: Vocabulary
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return days from each question to the next event of each code or group [Q, V], infinite if none, and what had come.
+    """Return days from each question to the next event of each code or group [Q, V] (inf: none), and which had come.
 
     A row of the vocabulary counts for itself and for its ancestors.
     """
@@ -80,7 +80,9 @@ def fit_every_code(
         observed = np.maximum((tokens.end[put.subject] - put.micros) / DAY_US, 0).astype(np.float32)
         until, to = torch.from_numpy(observed).to(device), torch.from_numpy(days).to(device)
         loss = survival_loss(log_hazard, to, until, torch.ones_like(to))
-        penalty = log_prior(head.own, *_PRIOR) + log_prior(head.below, *_PRIOR) + log_prior(head.history.weight, *_PRIOR)
+        penalty = (
+            log_prior(head.own, *_PRIOR) + log_prior(head.below, *_PRIOR) + log_prior(head.history.weight, *_PRIOR)
+        )
         optimizer.zero_grad(set_to_none=True)
         (loss + penalty / windows).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)

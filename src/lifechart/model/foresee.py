@@ -26,7 +26,8 @@ class Foreseen:
 
     def probability(self) -> NDArray[np.float64]:
         """Return the estimated probability of each target within each horizon [P, A, U]."""
-        return np.clip(self.futures.expected.mean(axis=1, dtype=np.float64), 0.0, 1.0)
+        mean: NDArray[np.float64] = self.futures.expected.mean(axis=1, dtype=np.float64)
+        return np.clip(mean, 0.0, 1.0)
 
 
 def foresee(

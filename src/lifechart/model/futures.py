@@ -14,8 +14,7 @@ from lifechart.model.vocabulary import Vocabulary
 # Shapes: K generated events, P prompts, N futures of a prompt, A targets, U horizons.
 
 TIME, DIED, MET, LENGTH = 0, 1, 2, 3
-"""Why a future ended: its time was spent, the patient died, every target was met, or it had as many events as allowed."""
-ENDS = ("time", "death", "criterion", "length")
+"""Why a future ended: its time was spent, the patient died, every target was met, or it has as many events as may be."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Futures:
     @property
     def futures(self) -> int:
         """How many of each prompt."""
-        return self.ended.shape[1]
+        return int(self.ended.shape[1])
 
     def frame(self, vocabulary: Vocabulary, origin: NDArray[np.int64]) -> pl.DataFrame:
         """Return MEDS rows; `subject_id` numbers the futures (prompt x N + future), `origin` [P] is in microseconds.

@@ -295,9 +295,7 @@ class _Run:
         self.place_E = self.place_E + 1
 
 
-def prompt_rows(
-    tokens: Tokens, questions: Questions, context: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def prompt_rows(tokens: Tokens, questions: Questions, context: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of Tokens that each question's window shows [P, T], -1 beyond its length [P]."""
     windows = cut(tokens, questions, context)
     mine = windows.of_question

@@ -164,8 +164,8 @@ def incidence_within(
 ) -> NDArray[np.float32]:
     """Return probabilities [Q, C, H] of a first event within any number of days up to the last edge, death competing.
 
-    As `cumulative_incidence`, but anywhere within an interval; hazards are a day, not logarithms. `is_death_C` says which
-    columns hold death themselves.
+    As `cumulative_incidence`, but anywhere within an interval; hazards are a day, not logarithms. `is_death_C` says
+    which columns hold death themselves.
     """
     hazard = hazard_QCB.astype(np.float64)
     competing = np.zeros_like(hazard) if death_QB is None else np.broadcast_to(death_QB[:, None], hazard.shape).copy()

@@ -83,7 +83,8 @@ class NextEventHead(nn.Module):
         """Return what everything else is read from [M, D]."""
         hidden_MD = hidden_MD.float()
         read = self.read(torch.cat([hidden_MD, anchor.state_MZ, ages(anchor.days_M)], dim=1)).float()
-        return self.dropout(hidden_MD + nn.functional.silu(read))
+        out: Tensor = self.dropout(hidden_MD + nn.functional.silu(read))
+        return out
 
     def waiting(self, state_MD: Tensor) -> tuple[Tensor, Tensor]:
         """Return the log odds of an event at the same time [M] and log hazards a day of waiting [M, B]."""
@@ -93,17 +94,18 @@ class NextEventHead(nn.Module):
     def code_logits(
         self, state_MD: Tensor, same_M: Tensor, until_M: Tensor, last_code_M: Tensor, relative_MO: Tensor
     ) -> Tensor:
-        """Return log odds of the next event's code [M, V], given whether it shares the last one's time, or when it comes."""
+        """Return log odds of the next event's code [M, V], given that it shares the last one's time, or when it comes."""
         kind = 1 - same_M.long()
         waited = torch.where(same_M, 0, 1 + self.interval(until_M))
         logits = self.code(state_MD + self.by_wait(waited)).float() + self.code_bias.view(1 + NUM_WAITS, -1)[waited]
         logits = logits.index_add(1, self.outcome_rows_O, relative_MO * self.trust[kind].unsqueeze(1))
         codes = torch.arange(logits.shape[1], device=logits.device)
         barred = (codes == START) | (same_M.unsqueeze(1) & (codes < last_code_M.unsqueeze(1)))
-        return logits.masked_fill(barred, -1e9)
+        out: Tensor = logits.masked_fill(barred, -1e9)
+        return out
 
     def value_logits(self, state_MD: Tensor, code_M: Tensor, levels_M2: Tensor) -> Tensor:
-        """Return log odds of each kind of value [M, X]. `levels_M2`: the code's last value and mean before, NaN: none."""
+        """Return log odds of each kind of value [M, X]. `levels_M2`: the code's last value and mean so far, or NaN."""
         valued = self.valued_V[code_M].clamp(min=0)
         before = torch.cat([hats(levels_M2[:, 0]), hats(levels_M2[:, 1])], dim=1)
         read = self.value_read(torch.cat([state_MD, before], dim=1)).float() + self.value_code(valued)

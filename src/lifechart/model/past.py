@@ -1,4 +1,4 @@
-"""What each generated event's own code did before it, kept up event by event: the counts that `tokens` takes in bulk."""
+"""What each generated event's own code did before it, kept up event by event, as `tokens` counts it in bulk."""
 
 from __future__ import annotations
 

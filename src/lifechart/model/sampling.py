@@ -20,7 +20,9 @@ def draws(seed: int, prompts_P: Tensor, who_PN: Tensor, futures: int, step: int)
     prompt = prompts_P.numpy().astype(np.uint64)[:, None]
     with np.errstate(over="ignore"):
         state = prompt * np.uint64(0x9E3779B97F4A7C15) + future * np.uint64(0xD1B54A32D192ED03)
-        state = state + np.uint64(seed) * np.uint64(0x8CB92BA72F3D8DD7) + np.uint64(step) * np.uint64(0xA24BAED4963EE407)
+        state = (
+            state + np.uint64(seed) * np.uint64(0x8CB92BA72F3D8DD7) + np.uint64(step) * np.uint64(0xA24BAED4963EE407)
+        )
         state = state.reshape(-1)[None, :] + np.arange(1, NUM_LOTS + 1, dtype=np.uint64)[:, None] * np.uint64(
             0x9FB21C651E98DF25
         )

@@ -33,8 +33,7 @@ class Wanted:
     @property
     def by_code_alone(self) -> NDArray[np.bool_]:
         """For which targets the code alone decides [A]."""
-        alone: NDArray[np.bool_] = ~self.shares.any(axis=(1, 2))
-        return alone
+        return np.array([not each.any() for each in self.shares])
 
 
 def wanted(targets: Sequence[Target], vocabulary: Vocabulary) -> Wanted:
