@@ -55,7 +55,8 @@ def plan(task: AcesTask, estimator: str, days: float | None) -> Plan:
 
 def prompts(realised: pl.DataFrame, limit: int | None) -> pl.DataFrame:
     """Return the moments to foretell from, one a moment; raises InputError where there is none."""
-    found = realised.unique(["subject_id", "prediction_time"]).sort("subject_id", "prediction_time")
+    found = realised.sort("subject_id", "prediction_time", "trigger_time")
+    found = found.unique(["subject_id", "prediction_time"], keep="first", maintain_order=True)
     found = found if limit is None else found.head(limit)
     if found.is_empty():
         raise InputError("task", "no patient satisfies it", "at least one moment to foretell from")

@@ -19,7 +19,7 @@ from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
 # Shapes: Q questions, V codes, F features of a question, B intervals.
 
-_MOMENTS, _STEPS, _RATE = 256, 400, 4e-3
+_MOMENTS, _STEPS, _RATE = 256, 250, 4e-3
 _RATE_QUESTIONS = 4000
 _PRIOR = (0.01, 0.25)
 

@@ -83,7 +83,12 @@ def generate(
     advance: Callable[[float], None] = lambda share: None,
     reader: Callable[[Any], Reader] = Decoder,
 ) -> Futures:
-    """Generate `ask.futures` futures of each question. `advance` is told what share of them is done."""
+    """Generate `ask.futures` futures of each question. `advance` is told what share of them is done.
+
+    Raises InputError for a target that no learnt code can meet, and for one to keep out that a value decides.
+    """
+    if collator.device.type != "cpu":
+        raise InputError("device", str(collator.device), "cpu: futures are generated there")
     found = wanted(ask.targets, collator.vocabulary)
     if ask.without and not (len(ask.targets) == 1 and found.by_code_alone.all()):
         names = [each.name for each in ask.targets]
