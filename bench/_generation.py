@@ -139,7 +139,7 @@ class _PlainDecoder:
         for _ in range(number):
             window = row[:, -self.size.context :]
             place = torch.arange(window.shape[1], dtype=torch.float32).expand(window.shape)
-            hidden = self.backbone(self.embedding(window), place, place, torch.zeros_like(window))
+            hidden = self.backbone(self.embedding(window), place, place)
             row = torch.cat([row, self._draw(hidden[:, -1])], dim=1)
         return row
 

@@ -48,7 +48,7 @@ class Uncached:
 
     def last(self, row: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         x, days, place = (each.unsqueeze(0) for each in row)
-        return self.backbone(x, days, place, torch.zeros(days.shape, dtype=torch.int64))[0, -1]
+        return self.backbone(x, days, place)[0, -1]
 
     def step(self, x_PND: Tensor, days_PN: Tensor, place_PN: Tensor) -> Tensor:
         for p, row in enumerate(self.rows):

@@ -16,6 +16,7 @@ FAMILIES = (
     "exports",
     "stages",
     "futures",
+    "labels",
     "snapshots",
     "texts",
     "images",

@@ -32,14 +32,18 @@ def futures(
     from rich.console import Console
     from rich.progress import Progress
 
+    from lifechart.core.errors import InputError
     from lifechart.data import shards
     from lifechart.evaluate import foretold
     from lifechart.evaluate.aces import load_aces
     from lifechart.evaluate.realise import realise
-    from lifechart.model.forecaster import load_forecaster
+    from lifechart.model.forecaster import NetworkForecaster, load_forecaster
     from lifechart.model.foresee import foresee, whole_lives
     from lifechart.model.generate import Ask
 
+    forecaster = load_forecaster(model)
+    if not isinstance(forecaster, NetworkForecaster):
+        raise InputError("model", str(model), "a model of timelines; one trained on labels generates no futures")
     asked = load_aces(task)
     plan = foretold.plan(asked, estimator, days)
     events = shards.read_split(dataset, split)
@@ -50,9 +54,7 @@ def futures(
     )  # fmt: skip
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         shown = bar.add_task("futures", total=1.0)
-        foreseen = foresee(
-            load_forecaster(model), events, labels, ask, lambda share: bar.update(shown, completed=share)
-        )
+        foreseen = foresee(forecaster, events, labels, ask, lambda share: bar.update(shown, completed=share))
     if plan.by_target:
         chance = foreseen.probability()[:, 0, 0]
     else:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
 from lifechart.evaluate.aces import ANY, END, START, AcesTask, Both, Bound, Window
-from lifechart.evaluate.history import DAY, MISSING, microseconds
+from lifechart.data.history import DAY, MISSING, microseconds
 
 Rows = NDArray[np.int64]
 _NEVER = np.iinfo(np.int64).max

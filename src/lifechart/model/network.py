@@ -24,7 +24,10 @@ NUM_QUESTION_FEATURES = len(AGES) + 5
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed records and the questions put to them. `cell_Q` is each question's last known place, flat in R x T."""
+    """Records, one a row, and the questions put to them. `cell_Q` is each question's last known place, flat in R x T.
+
+    `segment_RT` is each place's row, -1 where the row is padded.
+    """
 
     events: EventArrays
     days_RT: Tensor
@@ -53,7 +56,7 @@ class Output:
 
 
 class Network(nn.Module):
-    """Reads packed records; forecasts from each question's moment, and the next event from each place."""
+    """Reads records; forecasts from each question's moment, and the next event from each place."""
 
     def __init__(self, vocabulary: Vocabulary, size: Size, base: BaseRates, dropout: float = 0.1) -> None:
         super().__init__()
@@ -62,13 +65,14 @@ class Network(nn.Module):
         self.encoder = encoder("event")(vocabulary, size.width)
         self.backbone = Backbone(size.width, size.layers, size.heads, dropout)
         self.hazards = HazardHead(size.width, NUM_QUESTION_FEATURES, columns, size.rank, base, dropout)
-        self.every_code = EveryCodeHead(vocabulary, NUM_QUESTION_FEATURES)
+        # Fitted afterwards, by fit_codes.
+        self.every_code = EveryCodeHead(vocabulary, NUM_QUESTION_FEATURES).requires_grad_(False)
         self.next_event = NextEventHead(vocabulary, size.width, size.rank, dropout)
 
     def forward(self, batch: Batch) -> Output:
         """Return hazards for every question and the hidden state of every place."""
         x_RTD = self.encoder(batch.events)
-        hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT, batch.segment_RT)
+        hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
         log_hazard, state = self.hazards(hidden_QD, batch.features_QF, batch.history, batch.had_QO)
         return Output(log_hazard, state, hidden_RTD)
@@ -77,7 +81,8 @@ class Network(nn.Module):
         """Return the next-event head's loss at the batch's steps. The forecasts that it reads do not learn from it."""
         assert batch.steps is not None, "a batch packed to learn from"
         if not len(batch.steps):
-            return output.hidden_RTD.sum() * 0.0
+            # Nothing to learn here, from weights that every part of a step must still mention.
+            return sum((each.sum() * 0.0 for each in self.next_event.parameters()), output.hidden_RTD.sum() * 0.0)
         relative_QOB = output.log_hazard_QOB.detach().float() - self.hazards.base_OB
         return self.next_event.loss(
             output.hidden_RTD.flatten(0, 1), output.state_QZ.detach().float(), relative_QOB, batch.steps
