@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -74,15 +75,22 @@ def _network(tokens: Tokens, vocabulary: Vocabulary, size: Size) -> tuple[Networ
     return network.eval().requires_grad_(False), Collator(vocabulary, size.context, torch.device("cpu"))
 
 
-def _asked(tokens: Tokens, patients: int) -> Questions:
-    """Ask about each of the first patients a day after its last event."""
-    subject = np.arange(min(patients, tokens.num_subjects))
+def _subjects(tokens: Tokens, patients: int) -> NDArray[np.int64]:
+    """Return the first patients whose records fill a peer's window (or the longest ones, where too few do)."""
+    sizes = np.diff(tokens.starts)
+    room = ETHOS_SMALL.context // TOKENS_AN_EVENT
+    order = np.lexsort((np.arange(len(sizes)), -np.minimum(sizes, room)))
+    return np.sort(order[:patients])
+
+
+def _asked(tokens: Tokens, subject: NDArray[np.int64]) -> Questions:
+    """Ask about each patient a day after its last event."""
     return ask(tokens, subject, tokens.micros[tokens.starts[subject + 1] - 1] + DAY_US)
 
 
 def _ours(tokens: Tokens, vocabulary: Vocabulary, patients: int, length: int) -> float:
     network, collator = _network(tokens, vocabulary, ETHOS_SMALL)
-    questions = _asked(tokens, patients)
+    questions = _asked(tokens, _subjects(tokens, patients))
     asked = Ask(futures=FUTURES, days=1e5, most_events=length)
     generate(network, collator, tokens, questions.take(np.arange(1)), replace(asked, most_events=2))
     began = time.perf_counter()
@@ -93,7 +101,7 @@ def _ours(tokens: Tokens, vocabulary: Vocabulary, patients: int, length: int) ->
 def _answers(tokens: Tokens, vocabulary: Vocabulary, quick: bool) -> tuple[float, float]:
     """Return patients a second (every outcome at every horizon), and what 20 futures of a year cost in such answers."""
     network, collator = _network(tokens, vocabulary, SIZES["s"])
-    questions = _asked(tokens, 40 if quick else 400)
+    questions = _asked(tokens, np.arange(min(40 if quick else 400, tokens.num_subjects)))
     tell(network, collator, tokens, questions.take(np.arange(2)))
     began = time.perf_counter()
     tell(network, collator, tokens, questions)
@@ -106,9 +114,9 @@ def _answers(tokens: Tokens, vocabulary: Vocabulary, quick: bool) -> tuple[float
 
 def _token_prompts(tokens: Tokens, patients: int, codes: int) -> Tensor:
     """Return the last tokens of each patient's record [P, T] in a scheme of three tokens an event."""
-    shortest = int(np.diff(tokens.starts[: patients + 1]).min())
-    room = min(ETHOS_SMALL.context // TOKENS_AN_EVENT, shortest)
-    rows = np.stack([np.arange(stop - room, stop) for stop in tokens.starts[1 : patients + 1]])
+    subject = _subjects(tokens, patients)
+    room = min(ETHOS_SMALL.context // TOKENS_AN_EVENT, int(np.diff(tokens.starts)[subject].min()))
+    rows = np.stack([np.arange(stop - room, stop) for stop in tokens.starts[subject + 1]])
     value = codes + np.nan_to_num(tokens.level[rows]).astype(np.int64)
     gap = codes + 16 + np.minimum(np.log2(1 + tokens.gap[rows]).astype(np.int64), 15)
     return torch.from_numpy(np.stack([gap, tokens.code[rows], value], axis=2).reshape(len(rows), -1))
