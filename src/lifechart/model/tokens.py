@@ -92,6 +92,13 @@ class Tokens:
         """Index of each row's subject."""
         return np.repeat(np.arange(self.num_subjects), np.diff(self.starts))
 
+    @cached_property
+    def previous_same(self) -> NDArray[np.int64]:
+        """For each row, the row before it of the same subject and code, -1 if none."""
+        previous = np.full(len(self) + 1, -1, dtype=np.int64)
+        previous[self.next_same] = np.arange(len(self))
+        return previous[:-1]
+
 
 @dataclass(frozen=True)
 class Entries:

@@ -23,6 +23,7 @@ from lifechart.model import fit as fitting
 from lifechart.model import distributed, threads
 from lifechart.model.calibration import Calibration, calibrate
 from lifechart.model.checkpoint import FILES, save_model
+from lifechart.model.fit_codes import fit_every_code
 from lifechart.model.inference import Told, tell
 from lifechart.model.network import Network
 from lifechart.model.questions import Labels, label, sample_questions
@@ -108,6 +109,8 @@ def train(
             ),
         )  # fmt: skip
         fitted = fitter.run()
+        bar.update(task, description="every code")
+        fit_every_code(fitted.network.every_code, tokens, vocabulary, seed)
         bar.update(task, description="calibrate")
         calibration = _calibration(fitted.network, fitter, tokens, tuning, seed)
     about = {"seed": seed, "data_digest": data_digest, "recipe": asdict(recipe), "code_version": __version__}
