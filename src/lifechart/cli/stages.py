@@ -100,8 +100,15 @@ def train(
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default the size's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="With differential privacy for each patient.")] = False,
+    epsilon: Annotated[float, typer.Option(help="With --private: what any patient may lose at most.")] = 8.0,
+    delta: Annotated[float, typer.Option(help="With --private: the chance that this promise fails.")] = 1e-6,
 ) -> None:
-    """Train a model of patient timelines; a killed run goes on where it was."""
+    """Train a model of patient timelines; a killed run goes on where it was (a private one begins anew)."""
+    if private:
+        from lifechart.cli.private import train_private
+
+        return train_private(dataset, out, epsilon, delta, seed, given={"--epochs": epochs, "--device": device})
     from lifechart.ledger.log import open_log
     from lifechart.model import train as stage
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.optimize import brentq
 from scipy.special import logsumexp, ndtr, ndtri
 
@@ -25,8 +26,10 @@ STEP = 1e-4
 SMALLEST_DELTA = 1e-10
 _TAIL = 1e-15
 """Mass cut off on either side, of one release and of the whole series; all of it counts as a breach."""
-_TILTS = np.geomspace(0.05, 500.0, 60)
-_WIDEST = 2_000_000
+_TILTS = np.geomspace(0.05, 500.0, 30)
+_WIDEST = 16_000_000
+_COARSE = 20
+"""How many times wider the grid may be in a search whose find is then held against the fine one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,17 @@ class Release:
 
 @dataclass(frozen=True)
 class Losses:
-    """A distribution of privacy loss: `mass` at (low + i) x STEP, and `breach`, the mass at infinity."""
+    """A distribution of privacy loss: `mass` at (low + i) x `step`, and `breach`, the mass at infinity."""
 
     low: int
     mass: NDArray[np.float64]
     breach: float
+    step: float = STEP
 
     @property
     def values(self) -> NDArray[np.float64]:
         """The losses on the grid."""
-        return (self.low + np.arange(len(self.mass))) * STEP
+        return (self.low + np.arange(len(self.mass))) * self.step
 
     def delta(self, epsilon: float) -> float:
         """Return the delta that goes with an epsilon."""
@@ -73,10 +77,10 @@ class Losses:
             return math.inf
         if self.delta(0.0) <= delta:
             return 0.0
-        return float(brentq(lambda e: self.delta(e) - delta, 0.0, float(self.values[-1]) + STEP, xtol=1e-7))
+        return float(brentq(lambda e: self.delta(e) - delta, 0.0, float(self.values[-1]) + self.step, xtol=1e-7))
 
 
-def losses_of(release: Release, *, removed: bool) -> Losses:
+def losses_of(release: Release, *, removed: bool, step: float = STEP) -> Losses:
     """Return the loss of one such release when a patient is removed (else: added)."""
     noise, q = release.noise, release.sampling
 
@@ -96,21 +100,21 @@ def losses_of(release: Release, *, removed: bool) -> Losses:
 
     reach = -noise * float(ndtri(_TAIL))
     ends = loss(np.array([-reach, 1 + reach]))
-    low, high = math.floor(ends[0] / STEP) - 1, math.ceil(ends[1] / STEP) + 1
+    low, high = math.floor(ends[0] / step) - 1, math.ceil(ends[1] / step) + 1
     grid = np.arange(low, high + 1)
-    x = place(grid * STEP)
+    x = place(grid * step)
     without = _between(x / noise)
     with_him = (1 - q) * without + q * _between((x - 1) / noise)
     if removed:
-        mass, other, values = with_him, without, grid * STEP
+        mass, other, values = with_him, without, grid * step
     else:  # The ratio turns round: so do the intervals.
-        mass, other, values, low = without[::-1], with_him[::-1], -grid[::-1] * STEP, -high
+        mass, other, values, low = without[::-1], with_him[::-1], -grid[::-1] * step, -high
     # Each interval's mass goes to its two ends so that both distributions keep theirs.
-    upper = np.clip((mass - other * np.exp(values[:-1])) / -math.expm1(-STEP), 0.0, mass)
+    upper = np.clip((mass - other * np.exp(values[:-1])) / -math.expm1(-step), 0.0, mass)
     dots = np.zeros(len(values))
     dots[:-1] += mass - upper
     dots[1:] += upper
-    return Losses(low, dots, max(0.0, 1.0 - float(dots.sum())))
+    return Losses(low, dots, max(0.0, 1.0 - float(dots.sum())), step)
 
 
 def _between(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -119,24 +123,24 @@ def _between(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(np.where(z[:-1] > 0, above[:-1] - above[1:], below[1:] - below[:-1]), 0.0)
 
 
-def compose(series: Sequence[Release], *, removed: bool) -> Losses:
+def compose(series: Sequence[Release], *, removed: bool, step: float = STEP) -> Losses:
     """Return the loss of all releases together, each chosen knowing the ones before."""
-    parts = [(losses_of(each, removed=removed), each.times) for each in series]
+    parts = [(losses_of(each, removed=removed, step=step), each.times) for each in series]
     if len(parts) == 1 and parts[0][1] == 1:
         return parts[0][0]
     low, high = _window(parts)
-    size = high - low + 1
-    if size > _WIDEST * 8:
+    size = next_fast_len(high - low + 1, real=True)
+    if size > _WIDEST:
         raise InputError("noise", min(each.noise for each in series), "noise that leaves an epsilon of some meaning")
     transform = np.ones(size // 2 + 1, dtype=np.complex128)
     offset = 0
     for each, times in parts:
-        transform *= np.fft.rfft(_folded(each.mass, size)) ** times
+        transform *= rfft(_folded(each.mass, size)) ** times
         offset += each.low * times
-    mass = np.fft.irfft(transform, size)
+    mass = irfft(transform, size)
     mass = np.maximum(np.roll(mass, (offset - low) % size), 0.0)
     kept = math.fsum(times * math.log1p(-each.breach) for each, times in parts)
-    return Losses(low, mass, -math.expm1(kept) + 2 * _TAIL)
+    return Losses(low, mass, -math.expm1(kept) + 2 * _TAIL, step)
 
 
 def _folded(mass: NDArray[np.float64], size: int) -> NDArray[np.float64]:
@@ -149,7 +153,7 @@ def _folded(mass: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 def _window(parts: Sequence[tuple[Losses, int]]) -> tuple[int, int]:
     """Return grid bounds outside which the sum has at most _TAIL on either side, by Chernoff's bound."""
-    bounds = []
+    bounds, step = [], parts[0][0].step
     for sign in (-1.0, 1.0):
         best = math.inf
         for tilt in _TILTS:
@@ -159,17 +163,17 @@ def _window(parts: Sequence[tuple[Losses, int]]) -> tuple[int, int]:
                 log_moment += times * logsumexp(sign * tilt * each.values[held], b=each.mass[held])
             best = min(best, (float(log_moment) - math.log(_TAIL)) / tilt)
         bounds.append(sign * best)
-    return math.floor(bounds[0] / STEP), math.ceil(bounds[1] / STEP)
+    return math.floor(bounds[0] / step), math.ceil(bounds[1] / step)
 
 
-def epsilon_of(series: Sequence[Release], delta: float) -> float:
+def epsilon_of(series: Sequence[Release], delta: float, step: float = STEP) -> float:
     """Return the epsilon that a series of releases costs any patient at `delta`.
 
     Raises InputError for a delta out of (SMALLEST_DELTA, 1).
     """
     if not SMALLEST_DELTA <= delta < 1:
         raise InputError("delta", delta, f"at least {SMALLEST_DELTA} and below 1")
-    return max(compose(series, removed=removed).epsilon(delta) for removed in (True, False))
+    return max(compose(series, removed=removed, step=step).epsilon(delta) for removed in (True, False))
 
 
 def noise_for(epsilon: float, delta: float, sampling: float, times: int, beside: Sequence[Release] = ()) -> float:
@@ -177,18 +181,21 @@ def noise_for(epsilon: float, delta: float, sampling: float, times: int, beside:
 
     Raises InputError where the ones beside have spent it all.
     """
-    if beside and epsilon_of(beside, delta) >= epsilon:
+    if beside and epsilon_of(beside, delta, STEP * _COARSE) >= epsilon:
         raise InputError("epsilon", epsilon, "more than what the statistics alone cost")
-    low, high = 0.3, 1.0
 
-    def enough(noise: float) -> bool:
-        return epsilon_of([Release(noise, sampling, times), *beside], delta) <= epsilon
+    def above(log_noise: float) -> float:
+        spent = epsilon_of([Release(math.exp(log_noise), sampling, times), *beside], delta, STEP * _COARSE)
+        return math.log(max(spent, 1e-9) / epsilon)
 
-    while not enough(high):
-        low, high = high, high * 2
-        if high > 1e5:
+    low, high = 0.0, 0.0
+    while above(low) < 0:
+        low -= 0.5
+    while above(high) >= 0:
+        high += 0.7
+        if high > 12:
             raise InputError("epsilon", epsilon, "more than what the statistics alone cost")
-    while high - low > 1e-3 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    noise = math.exp(brentq(above, low, high, xtol=5e-4))
+    while epsilon_of([Release(noise, sampling, times), *beside], delta) > epsilon:
+        noise *= 1.0005
+    return noise

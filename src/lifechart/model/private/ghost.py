@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from lifechart.core.errors import InputError
@@ -53,16 +54,19 @@ class Dense:
 
     def clipped_sum(self, factor_P: Tensor) -> Tensor:
         """Return the sum over patients of factor x gradient, as a linear layer's weight [E, D]."""
-        return (self.grads_NE * factor_P[self.owner_N].unsqueeze(1)).T @ self.inputs_ND
+        return _scaled(self.grads_NE, factor_P, self.owner_N).T @ torch.nan_to_num(self.inputs_ND)
 
 
 @dataclass
 class Sparse:
-    """Rows of a table's gradient: entry n adds weight_N[n] x grads[grad_row_N[n]] to row `row_N[n]` of the table."""
+    """Rows of a table's gradient: each of M rows adds its gradient [M, E], weighted, to some rows of the table.
 
+    Compressed: row m touches `row_N[start_M[m] : start_M[m + 1]]` with the weights of the same places.
+    """
+
+    start_M: Tensor
     row_N: Tensor
     weight_N: Tensor
-    grad_row_N: Tensor
     grads_ME: Tensor
     owner_M: Tensor
     num_rows: int
@@ -70,21 +74,19 @@ class Sparse:
     def squared_norms(self, patients: int) -> Tensor:
         """Return each patient's squared norm [P], from the inputs laid out densely a few patients at a time."""
         total_P = torch.zeros(patients)
-        used, column_N = torch.unique(self.row_N, return_inverse=True)
-        entry = torch.argsort(self.grad_row_N, stable=True)
-        bounds = torch.searchsorted(self.grad_row_N[entry], torch.arange(len(self.grads_ME) + 1))
-        for chosen_PK, held_PK, which_P in _by_patient(self.owner_M, patients, len(used) + self.grads_ME.shape[1]):
+        used = torch.zeros(self.num_rows, dtype=torch.bool)
+        used[self.row_N] = True
+        columns = int(used.sum())
+        column_of = used.cumsum(0) - 1
+        for chosen_PK, held_PK, which_P in _by_patient(self.owner_M, patients, columns + self.grads_ME.shape[1]):
             P, K = chosen_PK.shape
-            mine = chosen_PK.flatten()[held_PK.flatten()]
-            cell = torch.arange(P * K)[held_PK.flatten()]
-            sizes = bounds[mine + 1] - bounds[mine]
-            first = torch.repeat_interleave(bounds[mine] - (sizes.cumsum(0) - sizes), sizes)
-            picked = entry[first + torch.arange(int(sizes.sum()))]
-            dense = torch.zeros(P * K, len(used))
-            dense.index_put_(
-                (torch.repeat_interleave(cell, sizes), column_N[picked]), self.weight_N[picked], accumulate=True
-            )
-            inputs_PKU = dense.view(P, K, -1)
+            mine, cell = chosen_PK[held_PK], held_PK.flatten().nonzero().squeeze(1)
+            sizes = self.start_M[mine + 1] - self.start_M[mine]
+            shift = self.start_M[mine] - (sizes.cumsum(0) - sizes)
+            picked = torch.repeat_interleave(shift, sizes) + torch.arange(int(sizes.sum()))
+            place = torch.repeat_interleave(cell * columns, sizes) + column_of[self.row_N[picked]]
+            dense = torch.zeros(P * K * columns).index_add_(0, place, self.weight_N[picked])
+            inputs_PKU = dense.view(P, K, columns)
             grads_PKE = self.grads_ME[chosen_PK] * held_PK.unsqueeze(-1)
             gram = torch.bmm(inputs_PKU, inputs_PKU.mT) * torch.bmm(grads_PKE, grads_PKE.mT)
             total_P[which_P] = gram.sum((1, 2)).clamp(min=0)
@@ -92,24 +94,10 @@ class Sparse:
 
     def clipped_sum(self, factor_P: Tensor) -> Tensor:
         """Return the sum over patients of factor x gradient [rows, E]."""
-        scaled_ME = self.grads_ME * factor_P[self.owner_M].unsqueeze(1)
-        order = torch.argsort(self.grad_row_N, stable=True)
-        starts = torch.searchsorted(self.grad_row_N[order], torch.arange(len(scaled_ME) + 1))
+        scaled_ME = _scaled(self.grads_ME, factor_P, self.owner_M)
         size = (len(scaled_ME), self.num_rows)
-        return _csr(starts, self.row_N[order], self.weight_N[order], size) @ scaled_ME
-
-
-def _csr(starts: Tensor, columns: Tensor, weights: Tensor, size: tuple[int, int]) -> Any:
-    """Return the transpose of a sparse matrix in compressed rows, ready to be multiplied."""
-    from scipy.sparse import csr_array
-
-    array = csr_array((weights.numpy(), columns.numpy(), starts.numpy()), shape=size).T
-
-    class _Product:
-        def __matmul__(self, other: Tensor) -> Tensor:
-            return torch.from_numpy(array @ other.numpy())
-
-    return _Product()
+        inputs = csr_array((torch.nan_to_num(self.weight_N).numpy(), self.row_N.numpy(), self.start_M.numpy()), shape=size)
+        return torch.from_numpy(inputs.T @ scaled_ME.numpy())
 
 
 @dataclass
@@ -126,7 +114,12 @@ class Plain:
 
     def clipped_sum(self, factor_P: Tensor) -> Tensor:
         """Return the sum over patients of factor x gradient [W]."""
-        return factor_P[self.owner_N] @ self.grads_NW
+        return _scaled(self.grads_NW, factor_P, self.owner_N).sum(0)
+
+
+def _scaled(grads_NE: Tensor, factor_P: Tensor, owner_N: Tensor) -> Tensor:
+    """Return each row times its patient's factor; one with factor 0 gives nothing, be his gradient no number at all."""
+    return torch.nan_to_num(grads_NE) * factor_P[owner_N].unsqueeze(1)
 
 
 def _by_patient(owner_N: Tensor, patients: int, width: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -173,27 +166,26 @@ def _norm(layer: nn.Module, inputs: tuple[Any, ...], output: Any, grads: Tensor,
 def _embedding(layer: nn.Module, inputs: tuple[Any, ...], output: Any, grads: Tensor, owner: Tensor) -> Any:
     assert isinstance(layer, nn.Embedding)
     row = inputs[0].reshape(-1)
-    sparse = Sparse(row, torch.ones(len(row)), torch.arange(len(row)), _flat(grads), owner, layer.num_embeddings)
-    return [(layer.weight, sparse)]
+    start = torch.arange(len(row) + 1)
+    return [(layer.weight, Sparse(start, row, torch.ones(len(row)), _flat(grads), owner, layer.num_embeddings))]
 
 
 def _bag(layer: nn.Module, inputs: tuple[Any, ...], output: Any, grads: Tensor, owner: Tensor) -> Any:
     assert isinstance(layer, nn.EmbeddingBag)
     columns, offsets, weights = inputs
-    sizes = torch.diff(offsets, append=torch.tensor([len(columns)]))
-    which = torch.repeat_interleave(torch.arange(len(offsets)), sizes)
-    return [(layer.weight, Sparse(columns, weights, which, _flat(grads), owner, layer.num_embeddings))]
+    start = torch.cat([offsets, torch.tensor([len(columns)])])
+    return [(layer.weight, Sparse(start, columns, weights, _flat(grads), owner, layer.num_embeddings))]
 
 
 def _encoder(layer: nn.Module, inputs: tuple[Any, ...], output: Any, grads: Tensor, owner: Tensor) -> Any:
     """Codes: an event's vector holds its code's row and those of the code's ancestors."""
     assert isinstance(layer, EventEncoder)
     code = inputs[0].code.reshape(-1)
-    wider, known = layer.parents_VA[code], layer.parent_known_VA[code] > 0
-    place = torch.arange(len(code))
-    row = torch.cat([code, wider[known]])
-    which = torch.cat([place, place.unsqueeze(1).expand_as(wider)[known]])
-    sparse = Sparse(row, torch.ones(len(row)), which, _flat(grads), owner, layer.code.num_embeddings)
+    rows = torch.cat([code.unsqueeze(1), layer.parents_VA[code]], dim=1)
+    known = torch.cat([torch.ones(len(code), 1), layer.parent_known_VA[code]], dim=1) > 0
+    start = torch.cat([torch.zeros(1, dtype=torch.int64), known.sum(1).cumsum(0)])
+    row = rows[known]
+    sparse = Sparse(start, row, torch.ones(len(row)), _flat(grads), owner, layer.code.num_embeddings)
     return [(layer.code.weight, sparse)]
 
 
@@ -297,13 +289,12 @@ def _joined(parts: list[Any]) -> Any:
         return parts[0]
     first = parts[0]
     if isinstance(first, Sparse):
-        offset, grad_rows = 0, []
-        for part in parts:
-            grad_rows.append(part.grad_row_N + offset)
-            offset += len(part.grads_ME)
+        ends = torch.tensor([0] + [len(part.row_N) for part in parts[:-1]]).cumsum(0)
+        starts = [part.start_M[:-1] + end for part, end in zip(parts, ends, strict=True)]
+        total = torch.tensor([sum(len(part.row_N) for part in parts)])
         return Sparse(
-            torch.cat([part.row_N for part in parts]), torch.cat([part.weight_N for part in parts]),
-            torch.cat(grad_rows), torch.cat([part.grads_ME for part in parts]),
+            torch.cat([*starts, total]), torch.cat([part.row_N for part in parts]),
+            torch.cat([part.weight_N for part in parts]), torch.cat([part.grads_ME for part in parts]),
             torch.cat([part.owner_M for part in parts]), first.num_rows,
         )  # fmt: skip
     owner = torch.cat([part.owner_N for part in parts])
