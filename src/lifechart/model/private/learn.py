@@ -23,9 +23,9 @@ from lifechart.model.private.moments import Moments, columns_read
 from lifechart.model.private.plan import Plan
 from lifechart.model.vocabulary import Vocabulary
 
-RANK = 24
+RANK = 8
 """Width of the history's state."""
-_RATE, _WARMUP, _AVERAGING = 2e-3, 0.05, 0.97
+_RATE, _WARMUP, _AVERAGING = 6e-3, 0.05, 0.97
 _RECURRENCES = 0.25
 
 

@@ -6,7 +6,7 @@ public constant: a moment in so many years of observation, and one in so many ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -43,10 +43,41 @@ class Moments:
         _, entry = ragged(bounds[row], bounds[row + 1])
         sizes = np.diff(bounds)[row]
         offsets = np.cumsum(sizes) - sizes
-        taken = Labels(*(each[row] for each in (self.labels.days_to, self.labels.observed, self.labels.window, self.labels.had)))
+        taken = Labels(*(getattr(self.labels, each.name)[row] for each in fields(Labels)))
         columns = torch.from_numpy(self.past.column[entry].astype(np.int64))
         read = (columns, torch.from_numpy(self.past.weight[entry]), torch.from_numpy(offsets))
         return read, torch.from_numpy(self.features[row]), taken, torch.from_numpy(which)
+
+    def only(self, patients: NDArray[np.int64]) -> Moments:
+        """Return the moments of some patients, who are numbered anew."""
+        (column, weight, offsets), features, labels, which = self.pick(patients)
+        _, row = ragged(self.first[patients], self.first[patients + 1])
+        questions = Questions(which.numpy(), self.questions.micros[row], self.questions.stop[row])
+        past = History(column.numpy().astype(np.int32), weight.numpy(), offsets.numpy(), self.past.token)
+        first = np.searchsorted(questions.subject, np.arange(len(patients) + 1))
+        return Moments(first, questions, past, features.numpy(), labels)
+
+
+def joined(ours: Moments, more: Moments) -> Moments:
+    """Return the moments of both, the patients of `more` after ours."""
+    asked, held = len(ours.questions), len(ours.past.column)
+    both = [(getattr(ours.labels, each.name), getattr(more.labels, each.name)) for each in fields(Labels)]
+    return Moments(
+        np.concatenate([ours.first, more.first[1:] + asked]),
+        Questions(
+            np.concatenate([ours.questions.subject, more.questions.subject + len(ours.first) - 1]),
+            np.concatenate([ours.questions.micros, more.questions.micros]),
+            np.concatenate([ours.questions.stop, more.questions.stop]),
+        ),
+        History(
+            np.concatenate([ours.past.column, more.past.column]),
+            np.concatenate([ours.past.weight, more.past.weight]),
+            np.concatenate([ours.past.offsets, more.past.offsets + held]),
+            ours.past.token,
+        ),
+        np.concatenate([ours.features, more.features]),
+        Labels(*(np.concatenate(each) for each in both)),
+    )
 
 
 def draw_moments(tokens: Tokens, rng: np.random.Generator, share: float = 1.0) -> Questions:
@@ -80,9 +111,8 @@ def columns_read(vocabulary: Vocabulary) -> NDArray[np.bool_]:
     return np.concatenate([plain.ravel(), knots.ravel()])
 
 
-def prepare(tokens: Tokens, vocabulary: Vocabulary, rng: np.random.Generator) -> Moments:
-    """Draw every life's moments and read their histories, the columns that are learnt from alone."""
-    questions = draw_moments(tokens, rng)
+def prepare(tokens: Tokens, vocabulary: Vocabulary, questions: Questions) -> Moments:
+    """Read the histories of questions sorted by life, the columns that are learnt from alone."""
     past = history(tokens, questions, vocabulary.valued, len(QUANTILES))
     kept = columns_read(vocabulary)[past.column]
     before = np.concatenate([[0], np.cumsum(kept)])

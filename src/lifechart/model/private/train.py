@@ -83,7 +83,7 @@ def train_private(
     rates = private_rates(tokens, len(vocabulary.outcomes), plan.statistics, lot)
     torch.manual_seed(seed)
     network = Network(vocabulary, SIZE, rates.base, 0.0)
-    moments = prepare(tokens, vocabulary, lot.generator())
+    moments = prepare(tokens, vocabulary, draw_moments(tokens, lot.generator()))
     bar = bar_of(sys.stderr.isatty() if progress is None else progress)
     with bar:
         task = bar.add_task("private", total=plan.steps, loss=float("nan"), tuning=float("nan"), rate=0.0)
@@ -100,7 +100,7 @@ def train_private(
     )
     about = {
         "seed": seed, "data_digest": shards.dataset_digest(dataset), "code_version": __version__,
-        "privacy": plan.predicate(),
+        "privacy": {**plan.predicate(), "patients": round(rates.patients)},
     }  # fmt: skip
     digest = save_model(out, network, found.calibration, vocabulary, SIZE, about)
     parameters = sum(each.numel() for each in network.parameters())
