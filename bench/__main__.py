@@ -15,6 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Lifechart beside a yardstick.")
     parser.add_argument("name", choices=names)
     parser.add_argument("--quick", action="store_true", help="a small version")
+    parser.add_argument("--lives", type=int, help="how many simulated lives (privacy)")
     arguments = parser.parse_args()
     metrics = importlib.import_module(f"bench.{arguments.name}").main(arguments.quick)
     print(orjson.dumps({"bench": arguments.name, "metrics": metrics}).decode(), flush=True)

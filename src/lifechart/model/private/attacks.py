@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
-_SHARES = (1.0, 1 / 3, 1 / 10)
-"""Shares of the people on whom a guess is made; the bound allows for having tried each."""
+_SHARES = (0.8, 1 / 3, 1 / 10)
+"""Shares of the people on whom a guess is made (the coins leave the halves uneven, so never on all); the bound allows for
+having tried each."""
 _MOST_EPSILON = 40.0
 
 
@@ -56,8 +57,9 @@ def _probability(people: int, guesses: int, right: int, epsilon: float, delta: f
 
 
 def most_refutable(people: int, delta: float, confidence: float = 0.95) -> float:
-    """Return the largest epsilon that so many people could refute, every guess being right."""
-    return refuted_epsilon(people, people, people, delta, (1 - confidence) / len(_SHARES))
+    """Return the largest epsilon that so many people could refute, every guess made being right."""
+    guesses = 2 * int(people * max(_SHARES) / 2)
+    return refuted_epsilon(people, guesses, guesses, delta, (1 - confidence) / len(_SHARES))
 
 
 def gaussian_estimate(

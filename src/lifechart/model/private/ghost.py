@@ -42,8 +42,7 @@ class Dense:
         D, E = self.inputs_ND.shape[1], self.grads_NE.shape[1]
         total_P = torch.zeros(patients)
         for chosen_PK, held_PK, which_P in _by_patient(self.owner_N, patients, D + E):
-            inputs_PKD = self.inputs_ND[chosen_PK] * held_PK.unsqueeze(-1)
-            grads_PKE = self.grads_NE[chosen_PK] * held_PK.unsqueeze(-1)
+            inputs_PKD, grads_PKE = (_held(each, chosen_PK, held_PK) for each in (self.inputs_ND, self.grads_NE))
             K = chosen_PK.shape[1]
             if K * K < D * E:
                 gram = torch.bmm(inputs_PKD, inputs_PKD.mT) * torch.bmm(grads_PKE, grads_PKE.mT)
@@ -87,7 +86,7 @@ class Sparse:
             place = torch.repeat_interleave(cell * columns, sizes) + column_of[self.row_N[picked]]
             dense = torch.zeros(P * K * columns).index_add_(0, place, self.weight_N[picked])
             inputs_PKU = dense.view(P, K, columns)
-            grads_PKE = self.grads_ME[chosen_PK] * held_PK.unsqueeze(-1)
+            grads_PKE = _held(self.grads_ME, chosen_PK, held_PK)
             gram = torch.bmm(inputs_PKU, inputs_PKU.mT) * torch.bmm(grads_PKE, grads_PKE.mT)
             total_P[which_P] = gram.sum((1, 2)).clamp(min=0)
         return total_P
@@ -120,6 +119,11 @@ class Plain:
 def _scaled(grads_NE: Tensor, factor_P: Tensor, owner_N: Tensor) -> Tensor:
     """Return each row times its patient's factor; one with factor 0 gives nothing, be his gradient no number at all."""
     return torch.nan_to_num(grads_NE) * factor_P[owner_N].unsqueeze(1)
+
+
+def _held(rows_NE: Tensor, chosen_PK: Tensor, held_PK: Tensor) -> Tensor:
+    """Return patients' rows [P, K, E], nothing where none is held: chosen, not multiplied, lest 0 x no number spread."""
+    return torch.where(held_PK.unsqueeze(-1), rows_NE[chosen_PK], 0.0)
 
 
 def _by_patient(owner_N: Tensor, patients: int, width: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
