@@ -15,10 +15,8 @@ BENCH_ORACLE_DIR names a folder that keeps the hospital and the data set, shared
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -36,7 +34,7 @@ from lifechart.data import shards
 from lifechart.evaluate.question import Question, ask
 from lifechart.evaluate.tasks import default_task
 from lifechart.ledger.log import Log, open_log
-from lifechart.model.batches import Collator, cut, in_groups
+from lifechart.model.batches import Collator, alike, cut
 from lifechart.model.fit import label_of
 from lifechart.model.forecaster import NetworkForecaster, load_forecaster
 from lifechart.model.heads import BaseRates, survival
@@ -57,11 +55,9 @@ AUDITED = 4.0
 REPEATS = 5
 
 
-def main(quick: bool) -> dict[str, float | bool]:
+def main(quick: bool, lives: int | None = None) -> dict[str, float | bool]:
     """Run every stage, print the tables, and return the figures."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--lives", type=int, default=1_200 if quick else 50_000)
-    lives = parser.parse_known_args(sys.argv[1:])[0].lives
+    lives = lives or (1_200 if quick else 50_000)
     epsilons, audited, canaries = ([8.0], 1.0, 200) if quick else ([8.0, 4.0, 1.0], AUDITED, 1000)
     kept = os.environ.get("BENCH_ORACLE_DIR")
     with tempfile.TemporaryDirectory() as passing:
@@ -147,7 +143,8 @@ def _step_ratio(dataset: Path, plain: NetworkForecaster) -> float:
     network = Network(vocabulary, size, BaseRates(base.base_OB.numpy(), base.again_OB.numpy()), 0.0)
     questions = sample_questions(tokens, size.questions, np.random.default_rng(SEED))
     windows = cut(tokens, questions, size.context)
-    group = next(iter(in_groups(windows.sizes, np.arange(len(windows.first)), size.batch_tokens)))
+    parts = alike(windows.sizes, np.arange(len(windows.first)), size.batch_tokens)
+    group = parts[len(parts) // 2]
     collator = Collator(vocabulary, size.context, torch.device("cpu"))
     batch, asked = collator.batch(tokens, questions, windows, group)
     labels = label_of(tokens, questions.take(asked), vocabulary)
@@ -177,9 +174,7 @@ def _step_ratio(dataset: Path, plain: NetworkForecaster) -> float:
     return min(times["clipped"]) / min(times["plain"])
 
 
-def _audits(
-    dataset: Path, model: NetworkForecaster, honest: Plan, canaries: int
-) -> tuple[TwinFindings, TwinFindings]:
+def _audits(dataset: Path, model: NetworkForecaster, honest: Plan, canaries: int) -> tuple[TwinFindings, TwinFindings]:
     """Audit a twin under a plan, and one under the same plan with its noise switched off."""
     events = shards.read_split(dataset, "train")
     head = model.model.network.hazards

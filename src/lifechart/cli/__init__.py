@@ -15,6 +15,7 @@ from lifechart.core.errors import LifechartError
 FAMILIES = (
     "exports",
     "stages",
+    "labels",
     "snapshots",
     "texts",
     "images",

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lifechart.cli.labels import learn_labels
 from lifechart.cli.root import Out, Seed, app, me, print_rows
 from lifechart.core.settings import load_settings
 
@@ -94,12 +95,21 @@ def ingest(
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Argument(help="A data set that `lifechart ingest` wrote.")],
+    dataset: Annotated[Path, typer.Argument(help="A data set of `lifechart ingest`; with --labels any in MEDS.")],
     out: Out,
     size: Annotated[str, typer.Option(help="xs, s, m or l.")] = "s",
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default the size's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Parquet of labels (subject_id, prediction_time, boolean_value): forecast those."),
+    ] = None,
+    horizon: Annotated[float | None, typer.Option(help="With labels that have `days`: within how many.")] = None,
+    everybody: Annotated[bool, typer.Option(help="With --labels: learn from held-out subjects too.")] = False,
+    stack: Annotated[
+        bool, typer.Option(help="Then fit boosted trees to what it leaves over, and keep what helps.")
+    ] = False,
     private: Annotated[bool, typer.Option("--private", help="With differential privacy for each patient.")] = False,
     epsilon: Annotated[float, typer.Option(help="With --private: what any patient may lose at most.")] = 8.0,
     delta: Annotated[float, typer.Option(help="With --private: the chance that this promise fails.")] = 1e-6,
@@ -108,13 +118,22 @@ def train(
     if private:
         from lifechart.cli.private import train_private
 
-        return train_private(dataset, out, epsilon, delta, seed, given={"--epochs": epochs, "--device": device})
+        given = {"--epochs": epochs, "--device": device, "--labels": labels, "--horizon": horizon}
+        given |= {"--everybody": everybody or None, "--stack": stack or None}
+        return train_private(dataset, out, epsilon, delta, seed, given)
     from lifechart.ledger.log import open_log
     from lifechart.model import train as stage
 
+    if labels is not None:
+        learn_labels(dataset, labels, out, seed, horizon, everybody)
+        return
     with closing(open_log(load_settings())) as log:
         result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, actor=me())
-    print(result.summary())
+        print(result.summary())
+        if stack:
+            from lifechart.model.stack import add_stack
+
+            print(add_stack(out, dataset, seed=seed, log=log, actor=me()).summary())
 
 
 @app.command()

@@ -96,7 +96,7 @@ def _one(
     item: folder.Item, dataset: Path, key: bytes, patients: Mapping[str, str], dates: str, known: set[tuple[int, Any]]
 ) -> dict[str, Any] | None:
     """Write one image's array and return its row of the index, or None."""
-    from lifechart.data.sources.dicom import series_time
+    from lifechart.data.sources.dicom_headers import series_time
 
     content = item.content()
     with instance.quiet():

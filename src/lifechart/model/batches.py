@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -37,11 +38,17 @@ class Windows:
         """Events in each window."""
         return self.lead + self.last - self.first
 
+    @cached_property
+    def by_window(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Questions in the order of their windows, and where each window's begin [windows + 1]."""
+        order = np.argsort(self.of_question, kind="stable")
+        return order, np.searchsorted(self.of_question[order], np.arange(len(self.first) + 1))
+
 
 def cut(tokens: Tokens, questions: Questions, context: int) -> Windows:
     """Choose the windows that the questions need, each no longer than `context`, ending at its last question."""
     start = tokens.starts[questions.subject]
-    statics = np.add.reduceat(tokens.static.astype(np.int64), tokens.starts[:-1])
+    statics = tokens.num_static
     lead = np.minimum(statics, context // 4)[questions.subject]
     body = context - lead
     half = np.maximum(body // 2, 1)
@@ -59,22 +66,6 @@ def cut(tokens: Tokens, questions: Questions, context: int) -> Windows:
     return Windows(unique[:, 0], unique[:, 1], last, window_lead * later, inverse)
 
 
-def pack(sizes: NDArray[np.int64], length: int) -> list[list[int]]:
-    """Return rows of item numbers that fit in `length`: first fit, longest first."""
-    rows: list[list[int]] = []
-    room: list[int] = []
-    for item in np.argsort(-sizes, kind="stable"):
-        size = int(sizes[item])
-        place = next((row for row, left in enumerate(room) if left >= size), None)
-        if place is None:
-            rows.append([])
-            room.append(length)
-            place = len(rows) - 1
-        rows[place].append(int(item))
-        room[place] -= size
-    return rows
-
-
 def in_groups(sizes: NDArray[np.int64], order: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
     """Split `order` into consecutive groups of about `batch_tokens` events."""
     filled = np.cumsum(sizes[order])
@@ -82,6 +73,32 @@ def in_groups(sizes: NDArray[np.int64], order: NDArray[np.int64], batch_tokens: 
     for group in np.split(order, edges):
         if len(group):
             yield group
+
+
+def alike(sizes: NDArray[np.int64], chosen: NDArray[np.int64], most_places: int) -> list[NDArray[np.int64]]:
+    """Split `chosen` into parts of similar sizes, longest first; rows x the longest is at most `most_places` in each.
+
+    One record a row then wastes little on padding: attention costs each record its own length squared, and no mask.
+    """
+    order = chosen[np.argsort(-sizes[chosen], kind="stable")]
+    shorter = -sizes[order]
+    parts, first = [], 0
+    while first < len(order):
+        longest = padded(int(sizes[order[first]]))
+        last = min(first + max(1, most_places // longest), int(np.searchsorted(shorter, -_LEAST_FILL * longest, "right")))
+        last = max(last, first + 1)
+        parts.append(order[first:last])
+        first = last
+    return parts
+
+
+_LEAST_FILL = 0.75
+"""How much of its row a record fills at the least, unless it has a part to itself."""
+
+
+def padded(size: int) -> int:
+    """Return the length of a row that holds `size` events: vector instructions want whole eights."""
+    return -(-size // 8) * 8
 
 
 @dataclass(frozen=True)
@@ -95,27 +112,17 @@ class Collator:
     def batch(
         self, tokens: Tokens, questions: Questions, windows: Windows, chosen: NDArray[np.int64]
     ) -> tuple[Batch, NDArray[np.int64]]:
-        """Pack the chosen windows; return the batch and the numbers of the questions it answers, in its order."""
+        """Put each chosen window in a row; return the batch and which questions it answers, in its order."""
         sizes = windows.sizes[chosen]
-        rows = pack(sizes, int(max(sizes.max(), min(self.context, sizes.sum()))))
-        length = max(int(sizes[row].sum()) for row in rows)
-        length = -(-length // 8) * 8
-        token_rows = np.full((len(rows), length), -1, dtype=np.int64)
-        segment = np.full((len(rows), length), -1, dtype=np.int64)
-        place = np.zeros((len(rows), length), dtype=np.float32)
-        origin = np.zeros(len(chosen), dtype=np.int64)
-        for number, row in enumerate(rows):
-            at = 0
-            for item in row:
-                window, size = chosen[item], int(sizes[item])
-                start, lead = tokens.starts[windows.subject[window]], windows.lead[window]
-                members = np.arange(windows.first[window] - lead, windows.last[window])
-                members[:lead] = start + np.arange(lead)
-                token_rows[number, at : at + size] = members
-                segment[number, at : at + size] = item
-                place[number, at : at + size] = members - start
-                origin[item] = number * length + at - windows.first[window] + lead
-                at += size
+        places = np.arange(padded(int(sizes.max())))
+        within = places < sizes[:, None]
+        start, lead = tokens.starts[windows.subject[chosen]], windows.lead[chosen]
+        later = windows.first[chosen] - lead
+        members = np.where(places < lead[:, None], start[:, None], later[:, None]) + places
+        token_rows = np.where(within, members, -1)
+        segment = np.where(within, np.arange(len(chosen))[:, None], -1)
+        place = np.where(within, members - start[:, None], 0).astype(np.float32)
+        origin = np.arange(len(chosen)) * len(places) - later
         asked, cell = self._cells(questions, windows, chosen, origin)
         put = questions.take(asked)
         had = label(tokens, put, len(self.vocabulary.outcomes)).had
@@ -140,9 +147,8 @@ class Collator:
     def _cells(
         self, questions: Questions, windows: Windows, chosen: NDArray[np.int64], origin: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        by_window = np.argsort(windows.of_question, kind="stable")
-        ordered = windows.of_question[by_window]
-        item, place = ragged(np.searchsorted(ordered, chosen), np.searchsorted(ordered, chosen, side="right"))
+        by_window, begins = windows.by_window
+        item, place = ragged(begins[chosen], begins[chosen + 1])
         asked = by_window[place]
         return asked, origin[item] + questions.stop[asked] - 1
 
@@ -155,7 +161,7 @@ def question_features(tokens: Tokens, questions: Questions) -> NDArray[np.float3
     years = questions.micros / (DAY_US * DAYS_A_YEAR)
     last = questions.stop - 1
     start = tokens.starts[questions.subject]
-    statics = np.add.reduceat(tokens.static.astype(np.int64), tokens.starts[:-1])[questions.subject]
+    statics = tokens.num_static[questions.subject]
     first_dated = np.minimum(start + statics, last)
     silence = np.where(tokens.static[last], 0.0, (questions.micros - tokens.micros[last]) / DAY_US)
     known_for = np.where(tokens.static[last], 0.0, (questions.micros - tokens.micros[first_dated]) / DAY_US)

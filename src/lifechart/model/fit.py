@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lifechart.core import durable
-from lifechart.model.batches import Collator, Windows, cut, in_groups
+from lifechart.model import threads
+from lifechart.model.batches import Collator, Windows, alike, cut, in_groups
 from lifechart.model.first_stage import fit_first_stage
 from lifechart.model.heads import BaseRates, log_base_rates, survival
-from lifechart.model.network import Batch, Network
+from lifechart.model.network import Network
 from lifechart.model.questions import Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
+from lifechart.model.step import Cores, Objective, Part, autocast, parts_of, totals_of
 from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import Vocabulary
 
@@ -99,7 +101,7 @@ class Fitter:
         base = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
         self.network = Network(self.vocabulary, self.size, base, self.recipe.dropout).to(self.device)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.999))
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.999), fused=True)
         self.collator = Collator(self.vocabulary, self.size.context, self.device)
         self.step = 0
         self.epoch = 0
@@ -114,25 +116,29 @@ class Fitter:
     def run(self, stop_at: int | None = None) -> Fit:
         """Fit until the last epoch, until tuning loss stops falling, or until `stop_at` steps (to be resumed)."""
         began = time.perf_counter()
+        threads.keep_freed_memory()
         if not self._resume():
             self._first_stage()
         for each in self._settled():
             each.requires_grad_(False)
-        while self.epoch < self.size.epochs and not self._stale():
-            questions, windows, groups = self._plan(self.epoch)
-            done = self.step - sum(int(each["steps"]) for each in self.history)
-            for batch, asked in self._batches(self.train, questions, windows, groups[done:]):
-                loss = self._learn(batch, label_of(self.train, questions.take(asked), self.vocabulary))
-                self.losses.append(loss)
-                last = self.history[-1]["tuning_loss"] if self.history else math.nan
-                rate = (self.events - self.resumed_events) / (time.perf_counter() - began)
-                self.report(Progress("network", self.step, self.steps, loss, rate, last))
-                if self.step % self.save_every == 0:
-                    self._save()
-                if self.step == stop_at:
-                    self._save()
-                    return self._fit(began)
-            self._end_epoch(len(groups))
+        objective = Objective(self.network, self.recipe.recurrence_weight, self.recipe.next_code_weight)
+        cores = Cores(objective, self._precision())
+        with cores.at_work():
+            while self.epoch < self.size.epochs and not self._stale():
+                questions, windows, groups = self._plan(self.epoch)
+                done = self.step - sum(int(each["steps"]) for each in self.history)
+                for parts in self._parts(questions, windows, groups[done:]):
+                    loss = self._learn(cores, parts)
+                    self.losses.append(loss)
+                    last = self.history[-1]["tuning_loss"] if self.history else math.nan
+                    rate = (self.events - self.resumed_events) / (time.perf_counter() - began)
+                    self.report(Progress("network", self.step, self.steps, loss, rate, last))
+                    if self.step % self.save_every == 0:
+                        self._save()
+                    if self.step == stop_at:
+                        self._save()
+                        return self._fit(began)
+                self._end_epoch(len(groups))
         return self._fit(began)
 
     def _first_stage(self) -> None:
@@ -173,42 +179,35 @@ class Fitter:
         order = rng.permutation(len(windows.first))
         return questions, windows, list(in_groups(windows.sizes, order, self.size.batch_tokens))
 
-    def _batches(
-        self, tokens: Tokens, questions: Questions, windows: Windows, groups: list[NDArray[np.int64]]
-    ) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
-        """Yield batches, the next one being packed while the last one is learnt from."""
+    def _parts(self, questions: Questions, windows: Windows, groups: list[NDArray[np.int64]]) -> Iterator[list[Part]]:
+        """Yield each step's parts, the next ones being collated while the last ones are learnt from."""
         with ThreadPoolExecutor(max_workers=1) as pool:
-            ready: Future[tuple[Batch, NDArray[np.int64]]] | None = None
+            ready: Future[list[Part]] | None = None
             for group in groups:
-                upcoming = pool.submit(self.collator.batch, tokens, questions, windows, group)
+                upcoming = pool.submit(parts_of, self.collator, self.train, questions, windows, group)
                 if ready is not None:
                     yield ready.result()
                 ready = upcoming
             if ready is not None:
                 yield ready.result()
 
-    def _learn(self, batch: Batch, labels: Labels) -> float:
-        # Seeding each step makes a resumed run draw the dropout that an unbroken one would have drawn.
-        torch.manual_seed(self.seed * 1_000_003 + self.step)
+    def _learn(self, cores: Cores, parts: list[Part]) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self.size.rate * self._schedule()
         self.network.train()
-        with self._precision():
-            output = self.network(batch)
-            auxiliary = self.network.next_code_loss(batch, output.hidden_RTD, self.recipe.most_logits)
-        main = survival(output.log_hazard_QOB, labels, self.recipe.recurrence_weight)
-        self.optimizer.zero_grad(set_to_none=True)
-        (main + self.recipe.next_code_weight * auxiliary).backward()  # type: ignore[no-untyped-call]
+        totals = totals_of(parts, len(self.vocabulary), self.recipe.most_logits)
+        # Seeding each step makes a resumed run draw the dropout that an unbroken one would have drawn.
+        loss = cores.gradients(parts, totals, self.seed * 1_000_003 + self.step)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
-        self.events += batch.num_events
+        self.events += sum(part.batch.num_events for part in parts)
         decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             ours: list[torch.Tensor] = list(self.averaged.parameters())
             theirs: list[torch.Tensor] = list(self.network.parameters())
             torch._foreach_lerp_(ours, theirs, 1.0 - decay)
-        return float(main.detach())
+        return loss
 
     def _schedule(self) -> float:
         share = self.step / max(self.steps, 1)
@@ -216,18 +215,18 @@ class Fitter:
             return (self.step + 1) / (self.recipe.warmup * self.steps + 1)
         return 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16_pays(self.device))
+    def _precision(self) -> torch.dtype | None:
+        return torch.bfloat16 if bfloat16_pays(self.device) else None
 
     def tuning_loss(self) -> float:
         """Return the survival loss of the averaged weights on the tuning split, first onsets only."""
         rng = np.random.default_rng([self.seed, 3])
         questions = sample_questions(self.tuning, self.size.questions, rng)
         windows = cut(self.tuning, questions, self.size.context)
-        groups = list(in_groups(windows.sizes, np.arange(len(windows.first)), self.size.batch_tokens))
         total, number = 0.0, 0
-        for batch, asked in self._batches(self.tuning, questions, windows, groups):
-            with torch.no_grad(), self._precision():
+        for part in alike(windows.sizes, np.arange(len(windows.first)), self.size.batch_tokens):
+            batch, asked = self.collator.batch(self.tuning, questions, windows, part)
+            with torch.no_grad(), autocast(self.device, self._precision()):
                 output = self.averaged(batch)
             labels = label_of(self.tuning, questions.take(asked), self.vocabulary)
             total += float(survival(output.log_hazard_QOB, labels, 0.0)) * len(asked)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lifechart.model.kernels import Dropout
 from lifechart.model.questions import EDGES, Labels
 
 # Shapes: Q questions, D width, F plain features of a question, C history columns, Z rank, O outcomes, B intervals.
@@ -44,14 +45,14 @@ class HazardHead(nn.Module):
         self.outcomes, self.rank = outcomes, rank
         self.history = nn.EmbeddingBag(columns, rank + outcomes, mode="sum")
         self.from_history = nn.Linear(rank + features, 2 * rank)
-        self.to_state = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * rank, rank))
+        self.to_state = nn.Sequential(nn.SiLU(), Dropout(dropout), nn.Linear(2 * rank, rank))
         self.by_age = nn.Linear(features, outcomes, bias=False)
         self.out = nn.Linear(rank, outcomes)
         self.out_by_bin = nn.Linear(rank, outcomes * NUM_BINS)
         # Begun at nothing: what the backbone adds, it has to earn.
         earned = nn.Linear(rank, outcomes, bias=False)
         nn.init.zeros_(earned.weight)
-        self.from_hidden = nn.Sequential(nn.Linear(width + rank, rank), nn.SiLU(), nn.Dropout(dropout), earned)
+        self.from_hidden = nn.Sequential(nn.Linear(width + rank, rank), nn.SiLU(), Dropout(dropout), earned)
         self.register_buffer("base_OB", torch.tensor(base.first))
         self.register_buffer("again_OB", torch.tensor(base.again))
         self.again_shift = nn.Parameter(torch.zeros(outcomes))

@@ -21,7 +21,10 @@ NUM_QUESTION_FEATURES = len(AGES) + 5
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed records and the questions put to them. `cell_Q` is each question's last known place, flat in R x T."""
+    """Records, one a row, and the questions put to them. `cell_Q` is each question's last known place, flat in R x T.
+
+    `segment_RT` is each place's row, -1 where the row is padded.
+    """
 
     events: EventArrays
     days_RT: Tensor
@@ -48,7 +51,7 @@ class Output:
 
 
 class Network(nn.Module):
-    """Reads packed records; forecasts from each question's moment, and the next event from each place."""
+    """Reads records; forecasts from each question's moment, and the next event from each place."""
 
     def __init__(self, vocabulary: Vocabulary, size: Size, base: BaseRates, dropout: float = 0.1) -> None:
         super().__init__()
@@ -63,17 +66,16 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Output:
         """Return hazards for every question and the hidden state of every place."""
         x_RTD = self.encoder(batch.events)
-        hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT, batch.segment_RT)
+        hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
         log_hazard, state = self.hazards(hidden_QD, batch.features_QF, batch.history, batch.had_QO)
         return Output(log_hazard, state, hidden_RTD)
 
-    def next_code_loss(self, batch: Batch, hidden_RTD: Tensor, most_logits: int) -> Tensor:
-        """Return the cross-entropy of the next event's code, over at most `most_logits` logits, evenly spread."""
+    def next_code_loss(self, batch: Batch, hidden_RTD: Tensor, stride: int) -> Tensor:
+        """Return the mean cross-entropy of the next event's code at every `stride`-th place that has one."""
         segment, code = batch.segment_RT, batch.events.code
         followed = (segment[:, :-1] == segment[:, 1:]) & (segment[:, :-1] >= 0)
-        places = followed.flatten().nonzero().squeeze(1)
-        stride = max(1, len(places) * self.next_code.out_features // most_logits)
-        places = places[::stride]
+        places = followed.flatten().nonzero().squeeze(1)[::stride]
         logits = self.next_code(hidden_RTD[:, :-1].reshape(-1, hidden_RTD.shape[2])[places])
-        return nn.functional.cross_entropy(logits.float(), code[:, 1:].reshape(-1)[places])
+        loss = nn.functional.cross_entropy(logits.float(), code[:, 1:].reshape(-1)[places], reduction="sum")
+        return loss / max(len(places), 1)

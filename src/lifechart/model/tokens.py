@@ -7,6 +7,7 @@ over the whole record, so that nothing is forgotten where a record is longer tha
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class Tokens:
     recent: NDArray[np.float32]
     first_micros: NDArray[np.int64]
     last_level: NDArray[np.float32]
+    least_level: NDArray[np.float32]
+    greatest_level: NDArray[np.float32]
     mean_level: NDArray[np.float32]
     recent_level: NDArray[np.float32]
     next_same: NDArray[np.int64]
@@ -69,34 +72,72 @@ class Tokens:
         """Age at each event, in days."""
         return (self.micros / DAY_US).astype(np.float32)
 
+    @cached_property
+    def num_static(self) -> NDArray[np.int64]:
+        """How many undated events each subject has [S]."""
+        return np.add.reduceat(self.static.astype(np.int64), self.starts[:-1])
+
+    @cached_property
+    def onsets(self) -> NDArray[np.int64]:
+        """Rows that are outcomes. Kept, since every batch looks them up."""
+        return np.flatnonzero(self.outcome >= 0)
+
     @property
     def owner(self) -> NDArray[np.int64]:
         """Index of each row's subject."""
         return np.repeat(np.arange(self.num_subjects), np.diff(self.starts))
 
 
+@dataclass(frozen=True)
+class Entries:
+    """Events [N] by the vocabulary's rows, one START a subject among them, in the order of tokens; see `entries`."""
+
+    owner: NDArray[np.int64]
+    time: NDArray[np.int64]
+    role: NDArray[np.int8]
+    code: NDArray[np.int64]
+    outcome: NDArray[np.int64]
+    value: NDArray[np.float32]
+    row: NDArray[np.int64]
+    """Its row among the events (-1 for START)."""
+
+    def without_each(self, rows: NDArray[np.int64]) -> Entries:
+        """Return one subject's entries once for each of `rows`, that event left out; subjects are then 0, 1, 2 …"""
+        size = len(self.row)
+        places = [np.delete(np.arange(size), np.flatnonzero(self.row == row)) for row in rows]
+        keep = np.concatenate(places)
+        columns = {each.name: getattr(self, each.name)[keep] for each in fields(self)}
+        return Entries(**columns | {"owner": np.repeat(np.arange(len(rows)), [len(place) for place in places])})
+
+
+def timeline_entries(timeline: Timeline, vocabulary: Vocabulary) -> Entries:
+    """Return one chart's entries."""
+    return entries(timeline.events.with_columns(subject_id=pl.lit(timeline.subject_id, pl.Int64)), vocabulary)
+
+
 def tokenise_timeline(timeline: Timeline, vocabulary: Vocabulary) -> Tokens:
     """Tokenise one chart."""
-    return tokenise(timeline.events.with_columns(subject_id=pl.lit(timeline.subject_id, pl.Int64)), vocabulary)
+    return tokens_of(timeline_entries(timeline, vocabulary), vocabulary)
 
 
 def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
     """Tokenise MEDS rows of any number of subjects. `Tokens.row` is each token's row in `events` (-1 for START)."""
-    frame = _sorted(events, vocabulary)
-    owner = frame["subject_id"].to_numpy()
-    subject_ids, first_rows = np.unique(owner, return_index=True)
-    sizes = np.diff(np.append(first_rows, len(owner)))
-    time = frame["time"].cast(pl.Int64).fill_null(_NEVER).to_numpy()
-    role = frame["role"].to_numpy()
-    origin, birth_known, end, window = _spans(first_rows, time, role)
+    return tokens_of(entries(events, vocabulary), vocabulary)
+
+
+def tokens_of(read: Entries, vocabulary: Vocabulary) -> Tokens:
+    """Return the tokens of entries that are in order."""
+    subject_ids, first_rows = np.unique(read.owner, return_index=True)
+    sizes = np.diff(np.append(first_rows, len(read.owner)))
+    origin, birth_known, end, window = _spans(first_rows, read.time, read.role)
 
     subject = np.repeat(np.arange(len(subject_ids)), sizes)
-    kept = role <= _DEATH
-    code = frame["row_of_code"].to_numpy()[kept]
-    subject, static = subject[kept], (time == _NEVER)[kept]
-    micros = np.where(static, 0, np.maximum(time[kept] - origin[subject], 0))
+    kept = read.role <= _DEATH
+    code = read.code[kept]
+    subject, static = subject[kept], (read.time == _NEVER)[kept]
+    micros = np.where(static, 0, np.maximum(read.time[kept] - origin[subject], 0))
     starts = np.searchsorted(subject, np.arange(len(subject_ids) + 1))
-    level, tail = _levels(frame["numeric_value"].to_numpy()[kept], code, vocabulary)
+    level, tail = _levels(read.value[kept], code, vocabulary)
     return Tokens(
         subject_ids=subject_ids,
         starts=starts,
@@ -110,8 +151,8 @@ def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
         level=level,
         tail=tail,
         gap=_gaps(micros, starts),
-        outcome=frame["outcome"].to_numpy()[kept],
-        row=frame["row"].to_numpy()[kept].astype(np.int64),
+        outcome=read.outcome[kept],
+        row=read.row[kept],
         **_past_of_code(subject, code, micros, level),
     )
 
@@ -120,19 +161,20 @@ _NEVER = np.iinfo(np.int64).min
 _EVENT, _DEATH, _BIRTH, _END, _UNREAD = 0, 1, 2, 3, 4
 
 
-def _sorted(events: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
+def entries(events: pl.DataFrame, vocabulary: Vocabulary) -> Entries:
     """Return the events plus one START a subject, sorted, with the vocabulary's rows.
 
     `role` tells birth, death, RECORD_END and what is not read from the rest. At equal times the code decides the order,
     so that it does not matter in which order a source lists one visit.
     """
-    read = events.select(_READ).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64), token=event_codes())
-    tokens = read["token"].unique()
+    # Lazy where it can be: for one chart, a query costs more than its rows.
+    lazy = events.lazy().select(_READ).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+    read = lazy.with_columns(token=event_codes(), numeric_value=believable()).collect()
+    tokens = read.get_column("token").unique()
     rows = [vocabulary.row(token) for token in tokens]
     outcome_of = {code: index for index, code in enumerate(vocabulary.outcomes)}
-    units = pl.Series(vocabulary.units, dtype=pl.String)
     unread = pl.col("kind").is_in(UNREAD_KINDS).fill_null(False)
-    read = read.with_columns(
+    known = read.lazy().with_columns(
         row_of_code=pl.col("token").replace_strict(tokens, pl.Series(rows, dtype=pl.Int64), default=UNKNOWN),
         outcome=pl.col("code").replace_strict(outcome_of, default=-1, return_dtype=pl.Int64),
         role=pl.when(unread)
@@ -140,16 +182,28 @@ def _sorted(events: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
         .otherwise(pl.col("code").replace_strict({BIRTH: _BIRTH, RECORD_END: _END, DEATH: _DEATH}, default=_EVENT))
         .cast(pl.Int8),
     )
-    expected = units.gather(read["row_of_code"])
-    read = read.with_columns(numeric_value=believable())
-    read = read.with_columns(numeric_value=in_units(read, expected))
-    start = read.select(pl.col("subject_id").unique()).with_columns(
-        row=pl.lit(-1, pl.Int64), role=pl.lit(_EVENT, pl.Int8), row_of_code=pl.lit(START, pl.Int64),
-        outcome=pl.lit(-1, pl.Int64),
-    )  # fmt: skip
+    read = known.collect()
+    expected = pl.Series(vocabulary.units, dtype=pl.String).gather(read.get_column("row_of_code"))
+    value = in_units(read, expected)
+    start = {"row": -1, "role": _EVENT, "row_of_code": START, "outcome": -1}
     columns = ["subject_id", "time", "row", "role", "row_of_code", "outcome", "numeric_value"]
-    both = pl.concat([start, read.select(columns)], how="diagonal").select(columns)
-    return both.sort("subject_id", "time", "row_of_code", nulls_last=False, maintain_order=True)
+    starts = (
+        read.lazy()
+        .select(pl.col("subject_id").unique())
+        .with_columns(**{name: pl.lit(number, read.schema[name]) for name, number in start.items()})
+    )
+    both = pl.concat([starts, read.lazy().with_columns(numeric_value=value).select(columns)], how="diagonal")
+    by = ("subject_id", "time", "row_of_code")
+    ordered = both.select(columns).sort(by, nulls_last=False, maintain_order=True).collect()
+    return Entries(
+        owner=ordered["subject_id"].to_numpy(),
+        time=ordered["time"].cast(pl.Int64).fill_null(_NEVER).to_numpy(),
+        role=ordered["role"].to_numpy(),
+        code=ordered["row_of_code"].to_numpy(),
+        outcome=ordered["outcome"].to_numpy(),
+        value=ordered["numeric_value"].to_numpy(),
+        row=ordered["row"].to_numpy(),
+    )
 
 
 def _spans(
@@ -226,6 +280,12 @@ def _past_of_code(
     mean = np.divide(sum_here, number_here, out=np.full(size, np.nan), where=number_here > 0)
     latest_valued = np.maximum.accumulate(np.where(valued, np.arange(size), -1))
     last = np.where(latest_valued >= first, sorted_level[np.maximum(latest_valued, 0)], np.nan)
+    run = np.cumsum(changes) * 2.0 * len(QUANTILES)
+
+    def greatest_so_far(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Every run is lifted above the one before it, so that one scan serves all.
+        scanned = np.maximum.accumulate(np.where(valued, levels, -len(QUANTILES)) + run) - run
+        return np.where(number_here > 0, scanned, np.nan)
 
     days = micros[order] / DAY_US
     decayed = _decaying_sums(np.ones(size), days, position)
@@ -243,6 +303,8 @@ def _past_of_code(
         "recent": back(decayed, np.float32),
         "first_micros": back(micros[order][first], np.int64),
         "last_level": back(last, np.float32),
+        "least_level": back(-greatest_so_far(-sorted_level), np.float32),
+        "greatest_level": back(greatest_so_far(sorted_level), np.float32),
         "mean_level": back(mean, np.float32),
         "recent_level": back(lately, np.float32),
         "next_same": next_same,

@@ -168,7 +168,11 @@ def test_a_run_promises_in_ledger_and_configuration_and_forecasts(dataset: Path,
     log = open_log(Settings(home=tmp_path / "home"))
     made = [train_private(dataset, tmp_path / name, LIGHT, seed=3, log=log) for name in ("a", "b")]
     assert made[0].digest != made[1].digest, "the seed must not decide the noise"
-    statement = log.entries()[0].statement.predicate if isinstance(log.entries(), list) else next(iter(log.entries())).statement.predicate
+    statement = (
+        log.entries()[0].statement.predicate
+        if isinstance(log.entries(), list)
+        else next(iter(log.entries())).statement.predicate
+    )
     assert statement["privacy"]["spent"]["train"] == pytest.approx(LIGHT.spent[0])
     assert "events" not in statement, "a count of what was learnt from would be a count of somebody's record"
     assert load_model(tmp_path / "a").config["privacy"]["noise"] == LIGHT.noise

@@ -112,13 +112,9 @@ def membership(
     member: NDArray[np.float64], other: NDArray[np.float64], rng: np.random.Generator, draws: int = 400
 ) -> Membership:
     """Attack by a score that is high for members; the interval is from bootstrap samples of people."""
-    drawn = [
-        _auroc(rng.choice(member, len(member)), rng.choice(other, len(other))) for _ in range(draws)
-    ]
+    drawn = [_auroc(rng.choice(member, len(member)), rng.choice(other, len(other))) for _ in range(draws)]
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Membership(
-        _auroc(member, other), float(low), float(high), float((member > np.quantile(other, 0.99)).mean())
-    )
+    return Membership(_auroc(member, other), float(low), float(high), float((member > np.quantile(other, 0.99)).mean()))
 
 
 def _auroc(higher: NDArray[np.float64], lower: NDArray[np.float64]) -> float:

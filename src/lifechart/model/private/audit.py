@@ -85,8 +85,13 @@ class Audit:
 
     def table(self) -> list[tuple[str, str]]:
         """Return what was found, as rows of two words."""
-        rows = [("promised", "nothing" if math.isinf(self.claimed) else f"epsilon {self.claimed:.2f} at {self.delta:g}")]
-        for name, each in (("membership by loss", self.by_loss), ("... beyond difficulty", self.by_loss_and_difficulty)):
+        rows = [
+            ("promised", "nothing" if math.isinf(self.claimed) else f"epsilon {self.claimed:.2f} at {self.delta:g}")
+        ]
+        for name, each in (
+            ("membership by loss", self.by_loss),
+            ("... beyond difficulty", self.by_loss_and_difficulty),
+        ):
             rows.append((name, f"AUROC {each.auroc:.3f} ({each.low:.3f}-{each.high:.3f})"))
             rows.append(("... at 1% false alarms", f"{each.found_at_one_percent:.1%} found"))
         if found := self.twin:
@@ -124,7 +129,9 @@ def audit(
     if canaries:
         with bar_of(sys.stderr.isatty() if progress is None else progress) as bar:
             task = bar.add_task("twin", total=intended.steps, loss=math.nan, tuning=math.nan, rate=0.0)
-            base = BaseRates(*(getattr(loaded.network.hazards, f"{name}_OB").cpu().numpy() for name in ("base", "again")))
+            base = BaseRates(
+                *(getattr(loaded.network.hazards, f"{name}_OB").cpu().numpy() for name in ("base", "again"))
+            )
             twin = train_twin(
                 shards.read_split(dataset, "train"), loaded.vocabulary, base, intended, canaries, seed, lot,
                 lambda step, steps: bar.update(task, completed=step),
@@ -169,7 +176,9 @@ def _losses(
         chosen = rng.permutation(people)[:_MOST_PEOPLE]
         tokens = tokenise(events.filter(events["subject_id"].is_in(chosen)), model.vocabulary)
         questions = draw_moments(tokens, rng)
-        told = tell(model.network, Collator(model.vocabulary, model.size.context, torch.device("cpu")), tokens, questions)
+        told = tell(
+            model.network, Collator(model.vocabulary, model.size.context, torch.device("cpu")), tokens, questions
+        )
         labels = label(tokens, questions, len(model.vocabulary.outcomes))
         until = np.minimum(labels.days_to, labels.observed[:, None])[..., None]
         low, high = np.array(EDGES[:-1]), np.array(EDGES[1:])
@@ -181,7 +190,9 @@ def _losses(
         def loss(log_hazard: Any, exposure: Any = exposure, came: Any = came) -> Any:
             return (np.exp(log_hazard) * exposure - np.where(came, log_hazard, 0.0)).sum(axis=(1, 2))
 
-        rows = np.stack([loss(told.log_hazard), loss(base), came.sum(axis=(1, 2)), questions.micros / DAY_US / 36525], 1)
+        rows = np.stack(
+            [loss(told.log_hazard), loss(base), came.sum(axis=(1, 2)), questions.micros / DAY_US / 36525], 1
+        )
         asked, first = np.unique(questions.subject, return_index=True)
         counts = np.diff(np.append(first, len(questions)))[:, None]
         mean = np.add.reduceat(rows, first, axis=0) / counts
@@ -196,5 +207,3 @@ def _told(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: _told(value) for key, value in content.items()}
     return str(content) if isinstance(content, float) and not math.isfinite(content) else content
-
-

@@ -95,7 +95,9 @@ class Sparse:
         """Return the sum over patients of factor x gradient [rows, E]."""
         scaled_ME = _scaled(self.grads_ME, factor_P, self.owner_M)
         size = (len(scaled_ME), self.num_rows)
-        inputs = csr_array((torch.nan_to_num(self.weight_N).numpy(), self.row_N.numpy(), self.start_M.numpy()), shape=size)
+        inputs = csr_array(
+            (torch.nan_to_num(self.weight_N).numpy(), self.row_N.numpy(), self.start_M.numpy()), shape=size
+        )
         return torch.from_numpy(inputs.T @ scaled_ME.numpy())
 
 
@@ -222,8 +224,8 @@ class Ghost:
         self._layers = [
             layer
             for layer in self.module.modules()
-            if type(layer) in RULES and any(id(each) in wanted for each in layer.parameters(recurse=False))
-            or isinstance(layer, EventEncoder) and id(layer.code.weight) in wanted
+            if (type(layer) in RULES and any(id(each) in wanted for each in layer.parameters(recurse=False)))
+            or (isinstance(layer, EventEncoder) and id(layer.code.weight) in wanted)
         ]  # fmt: skip
         ruled = {id(each) for layer in self._layers for each in layer.parameters(recurse=False)}
         for name, each in self.module.named_parameters():
@@ -283,7 +285,9 @@ class Ghost:
         sums = []
         for each in self.trained:
             parts = self._parts.get(id(each))
-            sums.append(torch.zeros_like(each) if parts is None else _joined(parts).clipped_sum(factor_P).reshape(each.shape))
+            sums.append(
+                torch.zeros_like(each) if parts is None else _joined(parts).clipped_sum(factor_P).reshape(each.shape)
+            )
         return sums
 
 

@@ -77,7 +77,9 @@ class PrivateFitter:
         for each, total in zip(self.trained, sums, strict=True):
             if self.plan.noise > 0:
                 scale = self.plan.noise * self.plan.clip
-                total = total + scale * torch.from_numpy(self.lot.normal(total.numel()).astype(np.float32)).view_as(total)
+                total = total + scale * torch.from_numpy(self.lot.normal(total.numel()).astype(np.float32)).view_as(
+                    total
+                )
             # What is not read learns nothing, noise neither.
             noisy.append(total * self.read.unsqueeze(1) if each is self.head.history.weight else total)
         return noisy
@@ -102,4 +104,3 @@ class PrivateFitter:
 def _schedule(step: int, steps: int) -> float:
     rise = min((step + 1) / (_WARMUP * steps + 1), 1.0)
     return rise * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-

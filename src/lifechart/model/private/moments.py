@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lifechart.model.batches import question_features
-from lifechart.model.questions import NUM_PLAIN, History, Labels, Questions, ask, history, label, ragged
+from lifechart.model.questions import NUM_PLAIN, History, Labels, Questions, ask, history, label, num_columns, ragged
 from lifechart.model.tokens import DAY_US, Tokens
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
 _YEARS_EACH, _EVENTS_EACH = 14.0, 140.0
 MOST = 12
 """Moments of one life at most, of either kind."""
-PLAIN, KNOTS = (0, 2, 9), False
-"""Columns of the history that are read, of those that every code has (see questions.history): presence, count, recent count,
-recency, mean and recent level. Every column costs noise; these won (docs/lab-notes)."""
+PLAIN = (0, 2, 9)
+"""Columns of the history that are learnt from, of those that every code has (see questions.history): presence, recent count
+and mean level. Each further one widens what the noise falls on; the knots of values and the other columns lost by it
+(docs/lab-notes)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def joined(ours: Moments, more: Moments) -> Moments:
 
 def draw_moments(tokens: Tokens, rng: np.random.Generator, share: float = 1.0) -> Questions:
     """Draw each life's moments, sorted by life; `share` of the usual number."""
-    first_dated = tokens.starts[:-1] + np.add.reduceat(tokens.static.astype(np.int64), tokens.starts[:-1])
+    first_dated = tokens.starts[:-1] + tokens.num_static
     dated = first_dated < tokens.starts[1:]
     start = np.where(dated, tokens.micros[np.minimum(first_dated, len(tokens) - 1)], tokens.end)
     span = np.maximum(tokens.end - start, 0)
@@ -106,9 +107,8 @@ def columns_read(vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """Return which columns of the history are learnt from."""
     plain = np.zeros((len(vocabulary), NUM_PLAIN), dtype=bool)
     plain[:, PLAIN] = True
-    knots = np.zeros((int((vocabulary.valued >= 0).sum()), 2, len(QUANTILES)), dtype=bool)
-    knots[:, 1] = KNOTS
-    return np.concatenate([plain.ravel(), knots.ravel()])
+    every = num_columns(len(vocabulary), int((vocabulary.valued >= 0).sum()), len(QUANTILES))
+    return np.concatenate([plain.ravel(), np.zeros(every - plain.size, dtype=bool)])
 
 
 def prepare(tokens: Tokens, vocabulary: Vocabulary, questions: Questions) -> Moments:

@@ -171,9 +171,7 @@ def _middle(second: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return mean, vectors / np.sqrt(values)
 
 
-def _spreads(
-    second: NDArray[np.float64], events: NDArray[np.float64], doubt: float
-) -> NDArray[np.float32]:
+def _spreads(second: NDArray[np.float64], events: NDArray[np.float64], doubt: float) -> NDArray[np.float32]:
     """Return the root of each outcome's covariance [O, Y, Y]: the inverse of its information, events x second moment.
 
     What scatters beyond chance, noise in the weights among it, is added to the constant.

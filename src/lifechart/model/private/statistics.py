@@ -149,9 +149,7 @@ def _noisy_scales(
         "subject_id",
         "tree",
         value=pl.col("numeric_value").cast(pl.Float64),
-        part=1.0
-        / pl.len().over("subject_id", "tree")
-        / pl.col("tree").n_unique().over("subject_id").sqrt(),
+        part=1.0 / pl.len().over("subject_id", "tree") / pl.col("tree").n_unique().over("subject_id").sqrt(),
     )
     leaves = 2 ** (LEVELS - 1)
     flat = values["tree"].to_numpy() * leaves + leaf_of(values["value"].to_numpy())
@@ -223,7 +221,7 @@ def rate_parts(tokens: Tokens, num_outcomes: int) -> NDArray[np.float64]:
     """Return each patient's part of the sum of rates [S, 2 + O], its norm at most 1."""
     part = np.zeros((tokens.num_subjects, 2 + num_outcomes))
     part[:, 0] = _PATIENT
-    first = np.minimum(tokens.starts[:-1] + np.add.reduceat(tokens.static.astype(np.int64), tokens.starts[:-1]), len(tokens) - 1)
+    first = np.minimum(tokens.starts[:-1] + tokens.num_static, len(tokens) - 1)
     part[:, 1] = np.maximum(tokens.end - tokens.micros[first], 0) / DAY_US / 365.25 * _YEAR
     owner, row = ragged(tokens.starts[:-1], tokens.starts[1:])
     marked = tokens.outcome[row] >= 0

@@ -77,7 +77,9 @@ def train_private(
     training = shards.read_split(dataset, "train")
     vocabulary = private_vocabulary(training, plan.statistics, lot)
     if not vocabulary.outcomes:
-        raise InputError("--epsilon", plan.epsilon, "an epsilon, or a number of patients, that lets some outcome be told")
+        raise InputError(
+            "--epsilon", plan.epsilon, "an epsilon, or a number of patients, that lets some outcome be told"
+        )
     tokens, tuning = tokenise(training, vocabulary), tokenise(shards.read_split(dataset, "tuning"), vocabulary)
     del training
     rates = private_rates(tokens, len(vocabulary.outcomes), plan.statistics, lot)

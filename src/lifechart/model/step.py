@@ -1,0 +1,138 @@
+"""One step of learning: the gradient of a batch, worked out part by part, by every core at once.
+
+A part holds a few records of like length, so few events that its activations stay in a core's cache. Each part has
+its own seed, and gradients are summed in the order of the parts: how many cores work on them changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lifechart.model import threads
+from lifechart.model.batches import Collator, Windows, alike
+from lifechart.model.heads import survival
+from lifechart.model.kernels import drawing
+from lifechart.model.network import Batch, Network
+from lifechart.model.questions import Labels, Questions, label
+from lifechart.model.tokens import Tokens
+
+CPU_PLACES, GPU_PLACES = 2048, 65536
+"""Places of a part: on a CPU what a core's cache holds, on a GPU enough to keep it busy."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some records of a step, what came of their questions, and what its random numbers start from."""
+
+    batch: Batch
+    labels: Labels
+    number: int
+    followed: int
+    """Places whose next event is of the same record."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the sums over all parts of a step are divided by."""
+
+    questions: int
+    places: int
+    """Places whose next event is learnt from: every `stride`-th that has one."""
+    stride: int
+
+
+def parts_of(
+    collator: Collator, tokens: Tokens, questions: Questions, windows: Windows, group: NDArray[np.int64]
+) -> list[Part]:
+    """Collate one step's windows into parts of like sizes."""
+    most = CPU_PLACES if collator.device.type == "cpu" else GPU_PLACES
+    parts = []
+    for number, chosen in enumerate(alike(windows.sizes, group, most)):
+        batch, asked = collator.batch(tokens, questions, windows, chosen)
+        labels = label(tokens, questions.take(asked), len(collator.vocabulary.outcomes))
+        parts.append(Part(batch, labels, number, int((windows.sizes[chosen] - 1).sum())))
+    return parts
+
+
+def totals_of(parts: Sequence[Part], num_codes: int, most_logits: int) -> Totals:
+    """Count what all parts hold together; the next event is learnt from at places that need at most `most_logits`."""
+    stride = max(1, sum(part.followed for part in parts) * num_codes // most_logits)
+    places = sum(-(-part.followed // stride) for part in parts)
+    return Totals(sum(len(part.labels.observed) for part in parts), max(places, 1), stride)
+
+
+class Objective(nn.Module):
+    """What is learnt, as a module: the losses of one part, as shares of their step's."""
+
+    def __init__(self, network: Network, recurrence_weight: float, next_code_weight: float) -> None:
+        super().__init__()
+        self.network = network
+        self.recurrence_weight, self.next_code_weight = recurrence_weight, next_code_weight
+
+    def forward(self, part: Part, totals: Totals) -> tuple[Tensor, Tensor]:
+        """Return the whole loss and the survival loss alone; summed over parts they are means over the step."""
+        output = self.network(part.batch)
+        following = self.network.next_code_loss(part.batch, output.hidden_RTD, totals.stride)
+        main = survival(output.log_hazard_QOB, part.labels, self.recurrence_weight)
+        main = main * (len(part.labels.observed) / totals.questions)
+        share = -(-part.followed // totals.stride) / totals.places
+        return main + self.next_code_weight * share * following, main.detach()
+
+
+class Cores:
+    """Works out the gradients of a step on this machine: a thread a core on a CPU, one after another elsewhere."""
+
+    def __init__(self, objective: Objective, precision: torch.dtype | None) -> None:
+        self.objective, self.precision = objective, precision
+        self.device = next(objective.parameters()).device
+        self._pool: ThreadPoolExecutor | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Hold the threads ready. Within, torch's own threads are off: they would wait for each other."""
+        num = threads.cores() if self.device.type == "cpu" else 1
+        with threads.limited_to(1 if self.device.type == "cpu" else threads.cores()), ThreadPoolExecutor(num) as pool:
+            self._pool = pool
+            try:
+                yield
+            finally:
+                self._pool = None
+
+    def gradients(self, parts: Sequence[Part], totals: Totals, seed: int) -> float:
+        """Set every learnt parameter's gradient to the step's; return the step's survival loss."""
+        learnt = [each for each in self.objective.parameters() if each.requires_grad]
+        assert self._pool is not None, "only within at_work()"
+
+        def work(part: Part) -> tuple[list[Tensor], float]:
+            with drawing(part_seed(seed, part)), autocast(self.device, self.precision):
+                loss, main = self.objective(part, totals)
+            return list(torch.autograd.grad(loss, learnt)), float(main)
+
+        total, summed = 0.0, list[Tensor]()
+        for number, (grads, main) in enumerate(self._pool.map(work, parts)):
+            if number:
+                torch._foreach_add_(summed, grads)
+            else:
+                summed = grads
+            total += main
+        for each, grad in zip(learnt, summed, strict=True):
+            each.grad = grad
+        return total
+
+
+def part_seed(seed: int, part: Part) -> int:
+    """Return what a part's random numbers start from, whoever works on it."""
+    return int(np.random.SeedSequence([seed, part.number]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autocast:
+    """Return the context in which products are worked out in `precision` (None: as they come)."""
+    return torch.autocast(device.type, dtype=precision or torch.bfloat16, enabled=precision is not None)
