@@ -1,14 +1,15 @@
 """What privacy costs: epsilon against AUROC, time against plain training, and whether audits bear the promise out.
 
-50,000 lives (`--lives N`: N; `--quick`: 1,200) are simulated, exported, ingested, and trained on plainly and privately at epsilon
-8, 4 and 1; "no noise" is the private fit with neither noise nor clipping. AUROC: new onset within a year among
-the held-out tenth, the mean of the outcomes with 30 occurrences or more (quick: 10); one that a model does not forecast counts 0.5 for it.
+50,000 lives (`--lives N`: N; `--quick`: 1,200) are simulated, exported, ingested, and trained on plainly and privately
+at epsilon 8, 4 and 1; "no noise" is the private fit with neither noise nor clipping. AUROC: new onset within a year
+among the held-out tenth, the mean of the outcomes with 30 occurrences or more (quick: 10); one that a model does not forecast
+counts 0.5 for it.
 
-cost_ratio is the larger of two: the whole private run beside the whole plain run, and one clipped step through the whole
-network (ghost clipping, backbone included) beside one plain step on the same batch.
+cost_ratio is the larger of two, in CPU time: the whole private run beside the whole plain run, and one clipped step
+through the whole network (ghost clipping, backbone included) beside one plain step on the same batch.
 
-The audit trains a twin with canaries at epsilon AUDITED, and one whose noise is switched off under the same promise: the
-first has to hold, the second has to be refuted by proof, not by estimate alone. The quick form has one promise, 1.
+The audit trains a twin with canaries at epsilon AUDITED, and one whose noise is switched off under the same promise:
+the first has to hold, the second has to be refuted by proof, not by estimate alone. The quick form has one promise, 1.
 
 BENCH_ORACLE_DIR names a folder that keeps the hospital and the data set, shared with `bench oracle`.
 """
@@ -35,8 +36,9 @@ from lifechart.evaluate.question import Question, ask
 from lifechart.evaluate.tasks import default_task
 from lifechart.ledger.log import Log, open_log
 from lifechart.model.batches import Collator, alike, cut
+from lifechart.model.checkpoint import load_model
 from lifechart.model.fit import label_of
-from lifechart.model.forecaster import NetworkForecaster, load_forecaster
+from lifechart.model.forecaster import NetworkForecaster
 from lifechart.model.heads import BaseRates, survival
 from lifechart.model.network import Network
 from lifechart.model.private.audit import TwinFindings, findings_of
@@ -62,7 +64,7 @@ def main(quick: bool, lives: int | None = None) -> dict[str, float | bool]:
     kept = os.environ.get("BENCH_ORACLE_DIR")
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(kept or passing) / f"{lives}-{SEED}"
-        settings = Settings(home=Path(passing) / "home")
+        settings = Settings(home=folder / "home")
         _, dataset = _records(folder, lives, settings)
         log = open_log(settings)
         plain, plain_seconds = _plain(dataset, Path(passing) / "plain", log)
@@ -79,7 +81,7 @@ def main(quick: bool, lives: int | None = None) -> dict[str, float | bool]:
             out = Path(passing) / f"epsilon-{epsilon:g}"
             train_private(dataset, out, spends, seed=SEED, log=log, progress=False)
             seconds = time.process_time() - began
-            forecaster = load_forecaster(out)
+            forecaster = NetworkForecaster(load_model(out))
             name = "no noise, no clipping" if math.isinf(epsilon) else f"epsilon {spends.spent[0]:.2f}"
             table.add_row(name, *_row(forecaster, question, least), f"{seconds:.0f}", f"{seconds / plain_seconds:.2f}")
             found[epsilon] = _auroc(forecaster, question, least)
@@ -102,7 +104,7 @@ def main(quick: bool, lives: int | None = None) -> dict[str, float | bool]:
 def _plain(dataset: Path, out: Path, log: Log) -> tuple[NetworkForecaster, float]:
     began = time.process_time()
     train(dataset, out, size=SIZE, seed=SEED, log=log, progress=False)
-    return load_forecaster(out), time.process_time() - began
+    return NetworkForecaster(load_model(out)), time.process_time() - began
 
 
 def _question(dataset: Path, plain: NetworkForecaster) -> Question:
@@ -188,7 +190,8 @@ def _audits(dataset: Path, model: NetworkForecaster, honest: Plan, canaries: int
         told = findings_of(twin, honest.delta)
         table.add_row(
             name, f"{told.proven:.2f}", f"{told.provable:.2f}",
-            f"{told.estimated:.2f} (at least {told.estimated_at_least:.2f})", f"{told.exposure_in:.2f}", f"{told.exposure_out:.2f}",
+            f"{told.estimated:.2f} (at least {told.estimated_at_least:.2f})", f"{told.exposure_in:.2f}",
+            f"{told.exposure_out:.2f}",
         )  # fmt: skip
         found.append(told)
     Console(width=120).print(table)

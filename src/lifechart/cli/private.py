@@ -36,7 +36,7 @@ def audit_privacy(
     canaries: Annotated[int, typer.Option(help="Made-up patients for the twin run; 0: no twin.")] = 1000,
     seed: Seed = 0,
 ) -> None:
-    """Attack a model: who was in it, what a twin run remembers of made-up patients, and how much epsilon that proves."""
+    """Attack a model: who was in it, what a twin run remembers of made-up ones, and what epsilon that proves."""
     from lifechart.ledger.log import open_log
     from lifechart.model.private import audit
 

@@ -1,4 +1,4 @@
-"""What an attack's success proves: bounds that hold for randomised response, and figures that catch what they should."""
+"""What an attack's success proves: bounds that hold for randomised response, and what they should catch."""
 
 import math
 

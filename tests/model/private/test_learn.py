@@ -1,4 +1,4 @@
-"""What one patient can change: in every noisy sum at most 1, in every gradient at most the clip; and a run end to end."""
+"""What one patient can change: in a noisy sum at most 1, in a gradient at most the clip; and a run end to end."""
 
 import math
 from dataclasses import replace

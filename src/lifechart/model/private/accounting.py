@@ -1,10 +1,10 @@
 """What a series of noisy releases costs: privacy loss distributions, composed with the FFT.
 
 Neighbouring data sets differ by one patient, added or removed. A mechanism is the Gaussian one, on a Poisson sample of
-the patients or on all of them; its loss is put on a grid by connecting the dots of its hockey-stick curve (Doroshenko et
-al., PoPETs 2022), which never understates it, and series are composed by multiplying Fourier transforms. Mass that the
-grid cannot hold counts as a breach. The result is an upper bound, up to the rounding of double precision (near 1e-12,
-so nothing is said for a delta below 1e-10).
+the patients or on all of them; its loss is put on a grid by connecting the dots of its hockey-stick curve (Doroshenko
+et al., PoPETs 2022), which never understates it, and series are composed by multiplying Fourier transforms. Mass that
+the grid cannot hold counts as a breach. The result is an upper bound, up to the rounding of double precision (near
+1e-12, so nothing is said for a delta below 1e-10).
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Losses:
     @property
     def values(self) -> NDArray[np.float64]:
         """The losses on the grid."""
-        return (self.low + np.arange(len(self.mass))) * self.step
+        values: NDArray[np.float64] = np.arange(self.low, self.low + len(self.mass)).astype(np.float64) * self.step
+        return values
 
     def delta(self, epsilon: float) -> float:
         """Return the delta that goes with an epsilon."""
@@ -120,7 +121,8 @@ def losses_of(release: Release, *, removed: bool, step: float = STEP) -> Losses:
 def _between(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the standard normal mass of consecutive intervals, from whichever tail keeps its digits."""
     below, above = ndtr(z), ndtr(-z)
-    return np.maximum(np.where(z[:-1] > 0, above[:-1] - above[1:], below[1:] - below[:-1]), 0.0)
+    mass: NDArray[np.float64] = np.maximum(np.where(z[:-1] > 0, above[:-1] - above[1:], below[1:] - below[:-1]), 0.0)
+    return mass
 
 
 def compose(series: Sequence[Release], *, removed: bool, step: float = STEP) -> Losses:

@@ -1,7 +1,7 @@
 """Attacks on a model's memory, and what their success proves. Pure arithmetic over scores.
 
-Sources: one-run audits, Steinke, Nasr & Jagielski (NeurIPS 2023); one-shot Gaussian estimates, Andrew et al. (ICLR 2024);
-membership inference that allows for how hard each person is, Carlini et al. (IEEE S&P 2022).
+Sources: one-run audits, Steinke, Nasr & Jagielski (NeurIPS 2023); one-shot Gaussian estimates, Andrew et al. (ICLR
+2024); membership inference that allows for how hard each person is, Carlini et al. (IEEE S&P 2022).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
 _SHARES = (0.8, 1 / 3, 1 / 10)
-"""Shares of the people on whom a guess is made (the coins leave the halves uneven, so never on all); the bound allows for
-having tried each."""
+"""Shares of the people on whom a guess is made (the coins leave the halves uneven, so never on all); the bound allows
+for having tried each."""
 _MOST_EPSILON = 40.0
 
 
@@ -128,9 +128,11 @@ def beyond_difficulty(
 ) -> NDArray[np.float64]:
     """Return scores less what is expected of people so hard to forecast, by least squares over those not trained on.
 
-    `difficulty` [N, D]. Divided by the scatter that goes with it, so that people who are hard anyway do not drown the rest.
+    `difficulty` [N, D]. Divided by the scatter that goes with it, so that people who are hard anyway do not
+    drown the rest.
     """
     basis = np.concatenate([np.ones((len(score), 1)), difficulty, difficulty**2], axis=1)
     rest = score - basis @ np.linalg.lstsq(basis[other], score[other], rcond=None)[0]
     scatter = basis @ np.linalg.lstsq(basis[other], np.abs(rest[other]), rcond=None)[0]
-    return rest / np.maximum(scatter, 0.1 * np.abs(rest[other]).mean() + 1e-12)
+    beyond: NDArray[np.float64] = rest / np.maximum(scatter, 0.1 * np.abs(rest[other]).mean() + 1e-12)
+    return beyond

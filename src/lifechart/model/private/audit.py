@@ -1,8 +1,8 @@
 """`lifechart audit-privacy`: attacks on a model and on a twin of its run, held against what the model promises.
 
 - membership   by how well the model forecasts a patient: those trained on against those held out
-- twin         the head is trained again under the same plan with canaries: a proven lower bound of epsilon, an estimate of it,
-               and the exposure of the canaries' secrets (extraction of rare sequences)
+- twin         the head is trained again under the same plan with canaries: a proven lower bound of epsilon, an
+               estimate of it, and the exposure of the canaries' secrets (extraction of rare sequences)
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def plan_of(promise: dict[str, Any]) -> Plan:
 def _losses(
     model: Model, dataset: Path, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the mean loss of people trained on and held out, what makes each hard to forecast, and who was a member."""
+    """Return the mean loss of people trained on and held out, what makes each hard to forecast, and who was in."""
     parts = []
     for split in ("train", "held_out"):
         events = shards.read_split(dataset, split)

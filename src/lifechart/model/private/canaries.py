@@ -1,7 +1,7 @@
 """Made-up patients, put into a twin of a training run to see what it remembers of any one of them.
 
-Each holds a code that nobody else holds and, soon after, an outcome drawn by lot: his secret. Whether he is trained on is
-decided by a coin. The weights of his code tell how well that can be guessed.
+Each holds a code that nobody else holds and, soon after, an outcome drawn by lot: his secret. Whether he is trained on
+is decided by a coin. The weights of his code tell how well that can be guessed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,14 +28,15 @@ from lifechart.model.tokens import DAY_US, tokenise
 from lifechart.model.vocabulary import QUANTILES, Vocabulary, assemble
 
 _PREFIX = "CANARY//"
-_BORN, _CODE_AT, _ASKED_AT, _SECRET_AT, _ENDS_AT = datetime(1950, 1, 1), 40.0, (41.0, 42.0, 43.0, 43.9), 44.0, 44.5
+_BORN = datetime(1950, 1, 1)  # noqa: DTZ001 - records bear no time zone
+_CODE_AT, _ASKED_AT, _SECRET_AT, _ENDS_AT = 40.0, (41.0, 42.0, 43.0, 43.9), 44.0, 44.5
 """When, in years of age, a canary's code and secret come, and when he is asked about."""
 
 
 @dataclass(frozen=True)
 class Twin:
-    """What a twin run kept of its canaries [M]: whether each was in, the weights of his code on every outcome [M, O], and
-    which outcome was his secret.
+    """What a twin run kept of its canaries [M]: whether each was in, the weights of his code on every outcome [M, O],
+    and which outcome was his secret.
     """
 
     included: NDArray[np.bool_]
@@ -45,7 +47,8 @@ class Twin:
     def scores(self) -> NDArray[np.float64]:
         """How far each one's code points to his secret, beyond where it points to all outcomes [M]."""
         own: NDArray[np.float64] = self.weights[np.arange(len(self.secret)), self.secret]
-        return own - self.weights.mean(axis=1)
+        scores: NDArray[np.float64] = own - self.weights.mean(axis=1)
+        return scores
 
     @property
     def exposure(self) -> NDArray[np.float64]:
@@ -79,8 +82,8 @@ def canary_events(secret: NDArray[np.int64], outcomes: tuple[str, ...]) -> pl.Da
             (_ENDS_AT, RECORD_END, "record"),
         )
     ]
-    columns = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "kind": pl.String}
-    absent = {"numeric_value": pl.Float32, "text_value": pl.String, "unit": pl.String}
+    columns: dict[str, Any] = {"subject_id": pl.Int64, "time": pl.Datetime("us"), "code": pl.String, "kind": pl.String}
+    absent: dict[str, Any] = {"numeric_value": pl.Float32, "text_value": pl.String, "unit": pl.String}
     frame = pl.DataFrame(rows, schema=columns, orient="row")
     return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
 

@@ -1,9 +1,9 @@
 """Per-patient gradient norms and clipped sums of them, without any patient's gradient being formed (ghost clipping).
 
 A layer's gradient for one patient is a sum over his rows of (input x output gradient), so its norm follows from the two
-Gram matrices of these (Li et al., ICLR 2022), and the clipped sum over patients is one product with the output gradients
-scaled by each patient's factor: one backward pass in all (Bu et al., ICML 2023, "book-keeping"). Layers without a rule
-here are refused: a parameter that is trained unclipped would make every promise void.
+Gram matrices of these (Li et al., ICLR 2022), and the clipped sum over patients is one product with the output
+gradients scaled by each patient's factor: one backward pass in all (Bu et al., ICML 2023, "book-keeping"). Layers without
+a rule here are refused: a parameter that is trained unclipped would make every promise void.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _scaled(grads_NE: Tensor, factor_P: Tensor, owner_N: Tensor) -> Tensor:
 
 
 def _held(rows_NE: Tensor, chosen_PK: Tensor, held_PK: Tensor) -> Tensor:
-    """Return patients' rows [P, K, E], nothing where none is held: chosen, not multiplied, lest 0 x no number spread."""
+    """Return patients' rows [P, K, E], nothing where none is held: chosen, not multiplied, lest a NaN spread."""
     return torch.where(held_PK.unsqueeze(-1), rows_NE[chosen_PK], 0.0)
 
 
@@ -156,7 +156,7 @@ def _flat(x: Tensor) -> Tensor:
 
 def _linear(layer: nn.Module, inputs: tuple[Any, ...], output: Any, grads: Tensor, owner: Tensor) -> Any:
     assert isinstance(layer, nn.Linear)
-    parts: list[tuple[nn.Parameter, Any]] = [(layer.weight, Dense(_flat(inputs[0]), _flat(grads), owner))]
+    parts: list[tuple[Tensor, Any]] = [(layer.weight, Dense(_flat(inputs[0]), _flat(grads), owner))]
     if layer.bias is not None:
         parts.append((layer.bias, Plain(_flat(grads), owner)))
     return parts

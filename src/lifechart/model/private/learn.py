@@ -1,6 +1,6 @@
-"""The private fit: the hazard head on the history, by noisy sums of clipped per-patient gradients (Abadi et al., 2016).
+"""The private fit: the hazard head on the history, by noisy sums of clipped patients' gradients (Abadi et al., 2016).
 
-The backbone stays at its seeded beginning, where it adds nothing: under noise its many weights cost more than they earn.
+The backbone is left out: its width is paid for in noise, and the history gives most of the skill.
 Nothing chooses among steps: their number is in the plan, and the averaged weights of the last one are the model.
 """
 
@@ -25,13 +25,13 @@ from lifechart.model.vocabulary import Vocabulary
 
 RANK = 8
 """Width of the history's state."""
-_RATE, _WARMUP, _AVERAGING = 6e-3, 0.05, 0.97
+_RATE, _WARMUP, _AVERAGING = 8e-3, 0.05, 0.97
 _RECURRENCES = 0.25
 
 
 @dataclass
 class PrivateFitter:
-    """Learns the trained parameters of `head`, in place. `patients` is the noisy number of those whom samples come from."""
+    """Learns the trained parameters of `head`, in place. `patients`: how many there are, as noise told."""
 
     head: HazardHead
     vocabulary: Vocabulary

@@ -1,7 +1,7 @@
-"""Moments to learn from, drawn for each patient from his own record alone, and their histories, laid out to be picked.
+"""Moments to learn from, drawn for each patient from his own record alone, and their histories.
 
-The plain fit shares a number of moments out over all lives, so one life's share depends on the others'. Here the rate is a
-public constant: a moment in so many years of observation, and one in so many events.
+The plain fit shares a number of moments out over all lives, so one life's share depends on the others'. Here the rate
+is a public constant: a moment in so many years of observation, and one in so many events.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _YEARS_EACH, _EVENTS_EACH = 14.0, 140.0
 MOST = 12
 """Moments of one life at most, of either kind."""
 PLAIN = (0, 2, 9)
-"""Columns of the history that are learnt from, of those that every code has (see questions.history): presence, recent count
-and mean level. Each further one widens what the noise falls on; the knots of values and the other columns lost by it
-(docs/lab-notes)."""
+"""Columns of the history that are learnt from, of those that every code has (see questions.history): presence, recent
+count and mean level. Each further one widens what the noise falls on; the knots of values and the other columns lost
+by it (docs/lab-notes)."""
 
 
 @dataclass(frozen=True)

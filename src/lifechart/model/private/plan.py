@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def spent(self) -> tuple[float, float]:
-        """Epsilon spent on a patient of the training split, and on one of the tuning split, recomputed from the noise."""
+        """Epsilon spent on a patient of the training split, and of the tuning split, recomputed from the noise."""
         if math.isinf(self.epsilon):
             return math.inf, math.inf
         told = self.statistics
@@ -79,7 +79,8 @@ def plan(epsilon: float, delta: float = DELTA, sampling: float = SAMPLING, steps
     rest = delta * (1 - _THRESHOLD)
     once = noise_for(epsilon, rest, 1.0, 1)
     whole = once / math.sqrt(_STATISTICS)
-    told = Noises(*(whole / math.sqrt(part) for part in (_NAMES, _SCALES, _RATES)), delta * _THRESHOLD)
+    names, scales, rates = (whole / math.sqrt(part) for part in (_NAMES, _SCALES, _RATES))
+    told = Noises(names, scales, rates, delta * _THRESHOLD)
     beside = [Release(each) for each in (told.names, told.scales, told.rates)]
     noise = noise_for(epsilon, rest, sampling, steps, beside)
     return Plan(epsilon, delta, sampling, steps, CLIP, noise, told, noise_for(epsilon, delta, 1.0, 3))

@@ -1,8 +1,8 @@
 """Recalibration, intervals and novelty of a private model, from three noisy sums over the tuning split's patients.
 
-A patient counts at most 1 in each: `outcomes` (what came and what was expected, by outcome and by how high the hazard was,
-and the loss), `states` (the second moment of the last layer's state), `distances` (how far from the middle he lies).
-Shapes: S patients, Q questions, O outcomes, B intervals, Y the state with a constant, H bins of the hazard.
+A patient counts at most 1 in each: `outcomes` (what came and what was expected, by outcome and by how high the hazard
+was, and the loss), `states` (the second moment of the last layer's state), `distances` (how far from the middle he
+lies). Shapes: S patients, Q questions, O outcomes, B intervals, Y the state with a constant, H bins of the hazard.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def distance_parts(
 
 
 def _mean_by(rows: NDArray[np.float64], subject: NDArray[np.int64], num_subjects: int) -> NDArray[np.float64]:
-    first, last = (np.searchsorted(subject, np.arange(num_subjects), side) for side in ("left", "right"))  # type: ignore[call-overload]
+    first, last = (np.searchsorted(subject, np.arange(num_subjects), side) for side in ("left", "right"))
     asked = np.flatnonzero(last > first)
     mean = np.zeros((num_subjects, rows.shape[1]))
     mean[asked] = np.add.reduceat(rows, first[asked], axis=0) / (last - first)[asked, None]
@@ -114,7 +114,9 @@ def _mean_by(rows: NDArray[np.float64], subject: NDArray[np.int64], num_subjects
 def _cut(part: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cut each row to a norm of 1; one that is no number counts nothing."""
     norm = np.linalg.norm(part, axis=1, keepdims=True)
-    return np.where(np.isfinite(norm), np.nan_to_num(part), 0.0) / np.maximum(np.nan_to_num(norm, posinf=1.0), 1.0)
+    finite = np.where(np.isfinite(norm), np.nan_to_num(part), 0.0)
+    cut: NDArray[np.float64] = finite / np.maximum(np.nan_to_num(norm, posinf=1.0), 1.0)
+    return cut
 
 
 def _slope(by_height: NDArray[np.float64], noise: float) -> float:
@@ -161,7 +163,8 @@ def _noisy_second_moment(
     values, vectors = np.linalg.eigh((square + square.T) / 2)
     values = np.maximum(values, noise * np.sqrt(width))
     square = (vectors * values) @ vectors.T
-    return square / square[-1, -1]
+    mean: NDArray[np.float64] = square / square[-1, -1]
+    return mean
 
 
 def _middle(second: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -126,7 +126,8 @@ def leaf_of(value: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return each value's leaf of the tree."""
     share = (np.arcsinh(value / _SMALLEST) + _REACH) / (2 * _REACH)
     leaves = 2 ** (LEVELS - 1)
-    return np.clip((share * leaves).astype(np.int64), 0, leaves - 1)
+    leaf: NDArray[np.int64] = np.clip((share * leaves).astype(np.int64), 0, leaves - 1)
+    return leaf
 
 
 def _value_at(place: float) -> float:
@@ -206,7 +207,7 @@ class NoisyRates:
 
 
 def private_rates(tokens: Tokens, num_outcomes: int, noises: Noises, lot: Lot) -> NoisyRates:
-    """Return the noisy number of patients and hazards of each outcome, constant in time, a thousandth a year at least."""
+    """Return the noisy number of patients, and each outcome's hazards, constant in time."""
     part = rate_parts(tokens, num_outcomes)
     total = part.sum(axis=0) + noises.rates * lot.normal(part.shape[1])
     patients, years = max(total[0] / _PATIENT, 1.0), max(total[1] / _YEAR, 1.0)
@@ -226,4 +227,5 @@ def rate_parts(tokens: Tokens, num_outcomes: int) -> NDArray[np.float64]:
     owner, row = ragged(tokens.starts[:-1], tokens.starts[1:])
     marked = tokens.outcome[row] >= 0
     part[owner[marked], 2 + tokens.outcome[row[marked]]] = _ONSET
-    return part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1.0)
+    cut: NDArray[np.float64] = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1.0)
+    return cut

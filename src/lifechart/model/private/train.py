@@ -1,6 +1,7 @@
 """`lifechart train --private`: a data set in; a model folder, and a statement that says what it promises, out.
 
-A killed run begins anew: what it had learnt is gone, and told nobody anything. Two runs on the same patients spend twice.
+A killed run begins anew: what it had learnt is gone, and told nobody anything. Two runs on the same
+patients spend twice.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def _training(dossier: Dossier) -> list[Said]:
     if privacy := said.get("privacy"):
         spent = privacy["spent"]
         promise = (
-            f"Trained with differential privacy for each patient's whole record: epsilon {spent['train']:.2f} for those "
-            f"trained on and {spent['tuning']:.2f} for those tuned on, at delta {privacy['delta']:g}. It covers "
+            f"Trained with differential privacy for each patient's whole record: epsilon {spent['train']:.2f} for "
+            f"those trained on and {spent['tuning']:.2f} for those tuned on, at delta {privacy['delta']:g}. It covers "
             f"{privacy['covers']}; it does not cover {privacy['does_not_cover']}."
         )
         told.append(Said(promise, (entry_source("training", dossier.trained),)))
