@@ -34,6 +34,7 @@ FAMILIES = (
     "ledgers",
     "tracing",
     "witnessing",
+    "private",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 

@@ -98,7 +98,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     data_digest = shards.dataset_digest(dataset)
     recipe = fitting.Recipe()
-    bar = _bar(sys.stderr.isatty() if progress is None else progress)
+    bar = bar_of(sys.stderr.isatty() if progress is None else progress)
     with bar, threads.suited_to(chosen.width):
         task = bar.add_task("train", total=None, loss=float("nan"), tuning=float("nan"), rate=0.0)
         fitter = fitting.Fitter(
@@ -156,7 +156,8 @@ def _statement(result: TrainingResult, data_digest: str, size: str, seed: int, a
     )
 
 
-def _bar(shown: bool) -> Progress:
+def bar_of(shown: bool) -> Progress:
+    """Return the bar of a training run, whose tasks have the fields `loss`, `tuning` and `rate`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -165,13 +165,15 @@ def build_vocabulary(events: pl.DataFrame, *, fewest_subjects: int = 10, fewest_
     return assemble(codes, units, knots, _outcomes(events, fewest_onsets), usual=usual)
 
 
+def is_onset() -> pl.Expr:
+    """Return whether an event may be an outcome: a condition that begins, a death, an admission."""
+    begins = ~pl.any_horizontal(pl.col("code").str.starts_with(prefix) for prefix in _NOT_AN_ONSET)
+    return ((pl.col("kind") == "condition") & begins) | pl.col("code").is_in([DEATH, ADMISSION])
+
+
 def _outcomes(events: pl.DataFrame, fewest_onsets: int) -> tuple[str, ...]:
-    onset = (pl.col("kind") == "condition") & ~pl.any_horizontal(
-        pl.col("code").str.starts_with(prefix) for prefix in _NOT_AN_ONSET
-    )
-    onset = onset | pl.col("code").is_in([DEATH, ADMISSION])
     counts = (
-        events.filter(onset & pl.col("time").is_not_null())
+        events.filter(is_onset() & pl.col("time").is_not_null())
         .group_by("code")
         .agg(pl.col("subject_id").n_unique().alias("people"))
     )
