@@ -63,18 +63,14 @@ class Look:
     """`continue`, or `stop for` efficacy, futility or harm."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Trial:
     """One randomised trial under one registered protocol."""
 
-    def __init__(self, registered: Registered, folder: Path, log: Log, people: People, clock: Clock = _now) -> None:
+    def __init__(self, registered: Registered, folder: Path, log: Log, people: People, clock: Clock | None = None) -> None:
         design = registered.protocol.trial
         if design is None:
             raise InputError("protocol", registered.protocol.title, "the protocol of a trial")
-        self.registered, self._log, self._people, self._clock = registered, log, people, clock
+        self.registered, self._log, self._people, self._clock = registered, log, people, clock or log.now
         self._custody = Custody(folder / registered.original)
         self.design: Design = design
         self._course, self._read = Course(), 0
