@@ -32,6 +32,7 @@ FAMILIES = (
     "ledgers",
     "tracing",
     "witnessing",
+    "demos",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 

@@ -47,7 +47,9 @@ class Approval:
     """SHA-256 of the signed envelope."""
 
 
-def approve(folder: Path, matter: Matter, signer: Signer, *, office: Office, comment: str, when: datetime | None = None) -> Path:
+def approve(
+    folder: Path, matter: Matter, signer: Signer, *, office: Office, comment: str, when: datetime | None = None
+) -> Path:
     """Sign a matter in an office and keep the signature in `folder`; a second one in that office replaces the first.
 
     `when`: the time by the ledger's clock; by default the present.

@@ -25,7 +25,8 @@ from lifechart.release.approvals import Matter, approvals, require
 from lifechart.release.history import State
 from lifechart.release.manifest import Manifest
 from lifechart.release.people import Office, People
-from lifechart.release.shadow import course as shadow
+from lifechart.release.shadow.course import Course, Wanted
+from lifechart.release.shadow.course import require as require_shadow
 
 DEFAULT = Path(__file__).with_name("phases.toml")
 
@@ -41,7 +42,7 @@ class Demand(BaseModel):
     offices: tuple[Office, ...] = ()
     persons: int = Field(default=0, ge=0)
     days_before: float = Field(default=0, ge=0, description="days that the current release stood in the phase before")
-    shadow: shadow.Wanted | None = Field(default=None, description="what the evidence `shadow` must have shown")
+    shadow: Wanted | None = Field(default=None, description="what the evidence `shadow` must have shown")
     why: str
 
     @model_validator(mode="after")
@@ -123,7 +124,7 @@ def _shadow(case: Case) -> tuple[Subject, ...]:
     """Find a shadow period of this model that was long enough, reachable, matured and adjudicated."""
     assert case.demand.shadow is not None
     model = case.manifest.model_digest
-    shadow.require(shadow.Course(case.log).of(model), case.demand.shadow)
+    require_shadow(Course(case.log).of(model), case.demand.shadow)
     last = case.log.read(case.log.numbers(kind="label", digest=model).tolist()[-1:])
     return tuple(Subject("shadow", entry.leaf) for entry in last)
 

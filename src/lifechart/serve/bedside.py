@@ -114,9 +114,8 @@ def _allotted(house: House, state: State, chart: Chart) -> bool:
 
 def _failed(house: House, capability: str, state: State, user: str, outlet: str, error: Exception) -> None:
     """State that a question could not be answered: uptime is counted from it."""
-    model = house.ledger.find(kind="release", digest=state.manifest)[-1].statement.predicate
     first = house.ledger.find(kind="release", digest=state.manifest)[0].statement.predicate
-    house.auditor.failed(capability, str(model.get("model") or first["model"]), user, outlet, error)
+    house.auditor.failed(capability, str(first["model"]), user, outlet, error)
 
 
 def why_withheld(version: str | None, on: bool, reason: str) -> str:

@@ -150,7 +150,9 @@ class Opener:
     def open(self, seal: Seal, now: datetime) -> Opened:
         """Open a box; raises GateRefused before its time, IntegrityError if it was changed or is not for this key."""
         if now < seal.until:
-            raise GateRefused(f"answer {seal.answer[:12]}…: sealed until {seal.until:%Y-%m-%d}; its label is not mature")
+            raise GateRefused(
+                f"answer {seal.answer[:12]}…: sealed until {seal.until:%Y-%m-%d}; its label is not mature"
+            )
         about = {
             "answer": seal.answer,
             "model": seal.model,
@@ -179,9 +181,7 @@ def make_keys(settings: Settings, private: Path) -> None:
     if public.exists():
         raise InputError("shadow key", str(public), "none yet; answers are sealed under it")
     key = X25519PrivateKey.generate()
-    raw = key.private_bytes(
-        serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
-    )
+    raw = key.private_bytes(serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
     private.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
