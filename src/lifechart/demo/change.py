@@ -46,7 +46,8 @@ def retrained(life: Life) -> None:
     life.page("The retrained model's report", "report-2.html", (folder / "reports/second/report.html").read_bytes())
     _release(life, "first", "somebody trusts the old one more")
     state, found = shelf.replace("risk", plan, actor="sam.steward")
-    assert found and state.phase is Phase.SHADOW, "demo: a model outside the envelope was let through"
+    assert found, "demo: a model outside the envelope was let through"
+    assert state.phase is Phase.SHADOW, "demo: it did not go back to shadow"
     story.did(f"Version {state.version}, the model from before the plan, is put forward under it", "; ".join(found))
     story.did("Outside the envelope: the capability goes back", f"phase {state.phase}")
     story.stands(state.phase)
@@ -65,7 +66,8 @@ def rollback(life: Life) -> None:
     story = life.story
     story.chapter("Rollback", "One command; verified byte by byte before it counts, and a statement like any other.")
     began = time.monotonic()
-    release = life.shelf.rollback("risk", "2", actor=STEWARD, reason="version 3 was put forward in error")
+    before = list(life.shelf.state("risk").manifests)[-2]
+    release = life.shelf.rollback("risk", before, actor=STEWARD, reason="the last was put forward in error")
     took = time.monotonic() - began
     if took >= MOST_SECONDS:
         raise LifechartError(f"demo: the rollback took {took:.1f} s, expected less than {MOST_SECONDS:g}")
@@ -101,8 +103,9 @@ def incident(life: Life) -> None:
     )
     incidents.triage(number, "harm", "Confirmed with the ward.", actor=STEWARD, pause=True)
     story.did("Triage switches the capability off at once", life.shelf.state("risk").reason)
+    version = life.shelf.state("risk").version or ""
     recall = incidents.recall(
-        number, incidents.release_scope("risk", "2"), "Do not rely on these risks until told.", actor=STEWARD
+        number, incidents.release_scope("risk", version), "Do not rely on these risks until told.", actor=STEWARD
     )
     reached = incidents.recalls.tally(recall)
     story.did("A recall goes out", f"{len(reached.people)} account was shown such answers, and has the notice")
@@ -134,7 +137,8 @@ def and_back(life: Life) -> None:
     )
     house = life.served().house
     declaration = house.predictor.capabilities["risk"].declaration
-    for version, name in (("2", "documents"), ("1", "documents-trial")):
+    second, first = life.shelf.state("risk").version or "", next(iter(life.shelf.state("risk").manifests))
+    for version, name in ((second, "documents"), (first, "documents-trial")):
         if life.shelf.state("risk").version != version:
             life.shelf.rollback("risk", version, actor=STEWARD, reason="its documents are asked for")
         dossier = gather(life.shelf, log, life.registry, declaration, life.settings.institution)

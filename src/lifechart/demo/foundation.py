@@ -67,11 +67,13 @@ def gate(life: Life) -> None:
     story.chapter(
         "The gate", "A release is judged by its Report, and holds the very bytes that were trained and examined."
     )
-    criteria, report = life.file("criteria"), folder / "reports/first/report.json"
+    criteria, report = life.file("criteria", events=life.scale.events, floor=life.scale.floor), folder / "reports/first/report.json"
     changed = folder / "models" / "changed"
     shutil.copytree(folder / "models/first", changed)
     weights = changed / "weights.npz"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
     story.refused(
         "A model whose file was swapped after training",
         lambda: life.shelf.release("risk", changed, report, actor="sam.steward", criteria=criteria),

@@ -58,6 +58,10 @@ class Scale:
     """Of monitoring's reference."""
     effect: float = 22.0
     """Days that the trial is to find."""
+    events: int = 12
+    """Asked of each pair at the gate."""
+    floor: float = 0.5
+    """What the lower end of its AUROC has to reach there."""
     auroc: float = 0.6
     """Asked of the validation."""
     min_people: int = 11

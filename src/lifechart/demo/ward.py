@@ -13,6 +13,7 @@ import httpx
 import polars as pl
 
 from lifechart.care.risk import DECLARATION
+from lifechart.core import durable
 from lifechart.core.capability import Role
 from lifechart.core.errors import LifechartError
 from lifechart.core.settings import Settings
@@ -63,7 +64,7 @@ class Ward:
         fhir = out / "fhir"
         files = sorted(path for path in fhir.iterdir() if path.is_file())
         stated = [
-            lineage.File(lineage.file_name(path, number), ingest.durable.file_digest(path), path.stat().st_size)
+            lineage.File(lineage.file_name(path, number), durable.file_digest(path), path.stat().st_size)
             for number, path in enumerate(files, start=1)
         ]
         about = {"system": f"simulated hospital: {name}", "source": "fhir", "transaction_time": day.isoformat()}

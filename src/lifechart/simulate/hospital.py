@@ -269,7 +269,7 @@ def cut(
         raise InputError("truth", str(truth), "a folder with a readable truth.json")
     about = orjson.loads((truth / "truth.json").read_bytes())
     end = datetime.combine(day, time())
-    start = datetime.combine(since, time()) if since is not None else datetime.min
+    start = datetime.combine(since or date(1800, 1, 1), time())
     wanted = pl.col("life").is_in(list(lives))
     people = pl.read_parquet(truth / "people.parquet").filter(wanted, pl.col("birth") < end)
     if people.is_empty():

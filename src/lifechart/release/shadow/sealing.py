@@ -138,7 +138,7 @@ class Opener:
     def load(cls, path: Path) -> Opener:
         """Read the private half from its file; raises InputError."""
         try:
-            return cls(base64.b64decode(path.read_text(), validate=True))
+            return cls(base64.b64decode(path.read_text().strip(), validate=True))
         except (OSError, ValueError) as error:
             raise InputError("shadow key", str(path), "a file that `lifechart shadow key` wrote") from error
 
