@@ -25,6 +25,7 @@ FAMILIES = (
     "releases",
     "governance",
     "trials",
+    "shadows",
     "monitors",
     "incidents",
     "documents",

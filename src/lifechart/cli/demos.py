@@ -16,7 +16,7 @@ demo = group("demo", "Demonstrations on a simulated hospital.")
 @demo.command("stages")
 def demo_stages(
     out: Annotated[Path, typer.Option("--out", help="Folder to make; it has a home of its own.")] = Path("demo-stages"),
-    lives: Annotated[int, typer.Option(help="How many lives.")] = 1300,
+    lives: Annotated[int, typer.Option(help="How many lives.")] = 4600,
     seed: Seed = 7,
     end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day the story's record ends.")] = None,
 ) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from lifechart.core.capability import Phase
 from lifechart.data import shards
+from lifechart.demo.foundation import HORIZONS
 from lifechart.demo.stages import STAFF, Life
 from lifechart.demo.ward import STEWARD
 from lifechart.evaluate import examine
@@ -80,7 +82,7 @@ def validate(life: Life) -> None:
     validation.prepare(life.registry, registered.original, digest)
     report = examine.examine(
         dataset, load_forecaster(folder / "models/first"), folder / "reports/validation", log=life.log,
-        baselines=False, registered=registered.original, seed=life.seed, progress=False,
+        baselines=False, horizons=HORIZONS, registered=registered.original, seed=life.seed, progress=False,
     )  # fmt: skip
     found = validation.conclude(life.log, life.registry, registered, report, actor="dr.li")
     assert found.met, f"demo: the validation was not met: {found.reasons}"
@@ -109,8 +111,7 @@ def labels(life: Life) -> None:
     story.chapter(
         "Labels mature", "The charts are read again. What was said is opened, and held against what came of it."
     )
-    living = [number for number, _ in life.ward.living(life.start, life.newcomers)][: 2 * life.scale.answers]
-    house.open_records(life.ward.extract("follow-up", life.today, living))
+    house.open_records(life.ward.extract("follow-up", life.today, life.newcomers))
     log, auditor = life.log, house.house.auditor
     matured = house.run(mature(log, house.house.ehr, seals, opener, auditor, capability="risk", progress=False))
     assert isinstance(matured, Matured)
@@ -140,8 +141,8 @@ def trial(life: Life) -> None:
     story, house = life.story, life.served()
     story.chapter(
         "Trial",
-        f"Who sees answers is drawn by lot. The assumption of the simulation: a clinician who sees them orders the test "
-        f"in {ACTS:.0%} of cases, within {SOONEST:.0f} to {LATEST:.0f} days. Everything else is the patients' own record.",
+        "Who sees answers is drawn by lot. The assumption of the simulation: a clinician who sees them orders the test "
+        f"in {ACTS:.0%} of cases, within {SOONEST:.0f} to {LATEST:.0f} days. All else is the patients' own record.",
     )
     life.enter(Phase.TRIAL, "dr.okafor", "sam.steward", "ethics.chair", reason="shadow and validation held")
     registered = life.register(life.file("trial", effect=life.scale.effect))
@@ -153,7 +154,7 @@ def trial(life: Life) -> None:
         "The trial is opened, its allocation drawn and committed to",
         f"{running.design.participants()} participants planned; commitment {running.course.commitment[:16]}…",
     )
-    candidates = life.ward.living(life.today, range(life.scale.lives))
+    candidates = life.ward.living(life.today, life.residents)
     auditor, rng = house.house.auditor, np.random.default_rng(life.seed)
     needed = running.design.participants()
     assert len(candidates) > needed, f"demo: {len(candidates)} candidates for {needed} places"
@@ -173,7 +174,7 @@ def trial(life: Life) -> None:
         life.bar.advance(task)
         if number == 0:
             story.refused(
-                "Enrolling the same person again", lambda: running.enrol(who, manifest=manifest, actor="dr.li")
+                "Enrolling the same person again", partial(running.enrol, who, manifest=manifest, actor="dr.li")
             )
             story.refused("The investigator looks at the arms", lambda: running.look(life.keys["dr.li"]))
             story.refused("The monitoring board looks before it is time", lambda: running.look(life.keys["board.one"]))
@@ -240,8 +241,8 @@ def alarm(life: Life) -> None:
     life.calendar.let_pass(7)
     story.chapter(
         "An alarm",
-        "Week by week the hospital is held against the weeks before. Then the laboratory begins to send glucose in mmol/L and "
-        "does not say so.",
+        "Week by week the hospital is held against the weeks before. Then the laboratory begins to send glucose in "
+        "mmol/L and does not say so.",
     )
     weeks = _weeks(life, scale.weeks + 6, shifted_from=scale.weeks + 2)
     policy = life.file("monitoring", weeks=scale.weeks, people=scale.min_people)

@@ -14,6 +14,9 @@ from lifechart.model.forecaster import load_forecaster
 from lifechart.release.people import Office
 from lifechart.simulate import hospital
 
+HORIZONS = (90, 365)
+"""Days ahead that are asked about: longer ones do not mature within the story."""
+
 
 def records_and_a_model(life: Life) -> None:
     """Simulate the hospital, take the residents' records as of the first day, train and evaluate a model."""
@@ -24,8 +27,11 @@ def records_and_a_model(life: Life) -> None:
         "future stays where it is.",
     )
     end = life.start.fromordinal(life.start.toordinal() + 1_260)
-    made = hospital.simulate(life.folder / "hospital", scale.lives, life.seed, end, progress=False)
-    story.did(f"{made.lives:,} lives are simulated", f"{made.events:,} events until {end:%d %b %Y}")
+    made = hospital.write_truth(life.ward.truth, scale.lives, life.seed, end)
+    story.did(
+        f"{made.lives:,} lives of a city are simulated",
+        f"{made.events:,} events until {end:%d %b %Y}; {len(life.residents)} of them are the hospital's patients",
+    )
     fhir = life.ward.extract("development", life.start, life.residents)
     life.ward.ingest(fhir, life.folder / "datasets" / "development")
     story.did(
@@ -67,7 +73,10 @@ def gate(life: Life) -> None:
     story.chapter(
         "The gate", "A release is judged by its Report, and holds the very bytes that were trained and examined."
     )
-    criteria, report = life.file("criteria", events=life.scale.events, floor=life.scale.floor), folder / "reports/first/report.json"
+    criteria, report = (
+        life.file("criteria", events=life.scale.events, floor=life.scale.floor),
+        folder / "reports/first/report.json",
+    )
     changed = folder / "models" / "changed"
     shutil.copytree(folder / "models/first", changed)
     weights = changed / "weights.npz"
@@ -134,6 +143,7 @@ def evaluate(life: Life, dataset: str, model: str) -> None:
         life.folder / "reports" / model,
         log=life.log,
         baselines=False,
+        horizons=HORIZONS,
         seed=life.seed,
         progress=False,
     )

@@ -1,4 +1,4 @@
-"""The whole life of a capability on a simulated hospital, off to public and back, with every refusal on the way.
+"""The whole life of a capability on a simulated hospital, off to public and back, with its refusals.
 
     tell(folder)        # writes folder/story.html and the pages that it links
 
@@ -50,7 +50,10 @@ STAFF = {
 class Scale:
     """How large the hospital is, and how much of everything happens in it."""
 
-    lives: int = 1_300
+    lives: int = 4_600
+    """In the city. One in ten is held out by lot; so that a small hospital has enough of them, all of those are its
+    patients, and of the others `learners`."""
+    learners: int = 560
     size: str = "xs"
     answers: int = 110
     """Asked in shadow."""
@@ -95,14 +98,16 @@ class Life:
         self.keys = {name: Signer.open(self.folder / "people" / f"{name}.pem", name) for name in STAFF}
 
     @property
-    def residents(self) -> range:
-        """Lives whose records the model learns from."""
-        return range(int(0.62 * self.scale.lives))
+    def residents(self) -> list[int]:
+        """Lives of the hospital whose records the model learns from, and of those held out from it."""
+        train, held_out = self.ward.lots()
+        return sorted([*train[: self.scale.learners], *held_out[: len(held_out) // 2]])
 
     @property
-    def newcomers(self) -> range:
-        """Lives of the clinics that join for the shadow period."""
-        return range(self.residents.stop, self.scale.lives)
+    def newcomers(self) -> list[int]:
+        """Lives of the clinics that join for the shadow period: of those whom the lot holds out from learning."""
+        held_out = self.ward.lots()[1]
+        return held_out[len(held_out) // 2 :]
 
     @property
     def today(self) -> date:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,7 @@ from lifechart.core import durable
 from lifechart.core.capability import Role
 from lifechart.core.errors import LifechartError
 from lifechart.core.settings import Settings
-from lifechart.data import ingest
+from lifechart.data import ingest, shards
 from lifechart.data.consent import holdings
 from lifechart.data.deidentify import structured
 from lifechart.ledger import lineage
@@ -43,6 +44,15 @@ class Ward:
         self.folder, self.settings, self.log = folder, settings, log
         self.truth = folder / "hospital" / "truth"
         self.key = structured.load_key(settings)
+
+    @cache  # noqa: B019  one ward a story
+    def lots(self) -> tuple[list[int], list[int]]:
+        """Return the lives that a model may learn from and those that the lot holds out, by life."""
+        people = pl.read_parquet(self.truth / "people.parquet").sort("life")
+        ids = structured.subject_ids(self.key, people["patient_id"])
+        chosen = people.with_columns(ids).with_columns(split=shards.split_of(pl.col("subject_id")))
+        held_out = pl.col("split") == "held_out"
+        return chosen.filter(~held_out)["life"].to_list(), chosen.filter(held_out)["life"].to_list()
 
     def extract(
         self,

@@ -20,8 +20,10 @@ from lifechart.core import plugs
 from lifechart.core.errors import AccessDenied, AuditError, GateRefused, InputError, IntegrityError, LifechartError
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import Log, open_log
+from lifechart.release.documents.tally import Tally
 from lifechart.release.incidents.register import open_incidents
 from lifechart.release.protocol import open_registry
+from lifechart.release.shadow.course import Course
 from lifechart.release.shelf import Shelf, open_shelf
 from lifechart.release.trial.roster import Roster
 from lifechart.serve import pages, sign_in
@@ -114,6 +116,8 @@ def open_house(
         auditor=Auditor(ledger, settings),
         roster=Roster(open_registry(settings, ledger)),
         incidents=open_incidents(settings, ledger, shelf),
+        shadow=Course(ledger),
+        tally=Tally(ledger),
     )
 
 

@@ -13,8 +13,10 @@ from lifechart.core.capability import Phase
 from lifechart.core.report import Report
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import Log
+from lifechart.release.documents.tally import Tally
 from lifechart.release.history import State
 from lifechart.release.incidents.register import Incidents
+from lifechart.release.shadow.course import Course
 from lifechart.release.shelf import Shelf
 from lifechart.release.trial.roster import Roster
 from lifechart.serve.access import Access, Showing, User, showing
@@ -42,6 +44,8 @@ class House:
     auditor: Auditor
     roster: Roster
     incidents: Incidents
+    shadow: Course
+    tally: Tally
 
 
 def house_of(request: Request) -> House:

@@ -1,8 +1,8 @@
 """Keeps answers from sight until their labels mature: encrypted to a key that the steward holds, one box a horizon.
 
-    seals = Seals.open(settings)                       # the serving side: it has the public half, and cannot read back
-    told = seals.keep(answer=..., model=..., patient=..., as_of=..., claims=[...])     # goes into the answer's statement
-    box = opener.open(seal, now)                       # refused before the seal's time
+    seals = Seals.open(settings)                # the serving side has the public half alone
+    told = seals.keep(answer=..., model=..., patient=..., as_of=..., claims=[...])   # for its statement
+    box = opener.open(seal, now)                # refused before the seal's time
 
 A box is X25519 (ephemeral), HKDF-SHA256 and ChaCha20-Poly1305. The time until which it is sealed is bound to it, so it
 cannot be rewritten; whoever holds the private half could open earlier, so it does not belong on the server.
