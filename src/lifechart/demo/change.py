@@ -133,8 +133,8 @@ def and_back(life: Life) -> None:
     life.calendar.let_pass(2)
     story.chapter(
         "And back",
-        "Every document is made from evidence; every sentence on a page leads back to its sources. Down needs a reason, "
-        "and nothing else.",
+        "Every document is made from evidence; every sentence on a page leads back to its sources. Down needs a reason "
+        "alone.",
     )
     house = life.served().house
     declaration = house.predictor.capabilities["risk"].declaration

@@ -2,8 +2,8 @@
 
     tell(folder)        # writes folder/story.html and the pages that it links
 
-Deeds are the product's own functions, on a ledger, shelf and registry in `folder`/home. What the simulated hospital adds
-is its calendar, its patients, and one assumption: what seeing an answer does to a clinician (`ascent.ACTS`).
+Deeds are the product's own functions, on a ledger, shelf and registry in `folder`/home. The simulated hospital adds
+its calendar, its patients, and one assumption: what seeing an answer does to a clinician (`ascent.ACTS`).
 """
 
 from __future__ import annotations

@@ -73,14 +73,12 @@ class Tally:
         said = content["predicate"]
         for subject in content["subject"]:
             digest = subject["digest"]["sha256"]
-            given = self._log.find(kind="answer", digest=digest)
-            if not given:
-                continue
-            about = given[0].statement
-            whole = about.subjects[0].digest
-            own = digest == whole or digest in about.predicate.get("cards", {}).values()
-            use = self._uses.get((about.predicate["model"], said["capability"]))
-            if own and use is not None and about.predicate["capability"] == said["capability"]:
-                key = whole, str(said["user"]), str(said["outcome"])
-                use.judged[key] = Judged(entry.index, said["action"], said["reason"])
-                return
+            # An answer can name a digest without being known by it: its patient's, its model's.
+            for given in self._log.find(kind="answer", digest=digest):
+                about = given.statement
+                whole, cards = about.subjects[0].digest, about.predicate.get("cards", {}).values()
+                use = self._uses.get((about.predicate["model"], said["capability"]))
+                if use is not None and (digest == whole or digest in cards):
+                    key = whole, str(said["user"]), str(said["outcome"])
+                    use.judged[key] = Judged(entry.index, said["action"], said["reason"])
+                    return
