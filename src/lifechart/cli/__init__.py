@@ -27,6 +27,7 @@ FAMILIES = (
     "releases",
     "governance",
     "trials",
+    "shadows",
     "monitors",
     "incidents",
     "documents",
@@ -34,7 +35,11 @@ FAMILIES = (
     "ledgers",
     "tracing",
     "witnessing",
+<<<<<<< HEAD
     "private",
+=======
+    "demos",
+>>>>>>> stages
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 
