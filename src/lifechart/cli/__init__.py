@@ -35,11 +35,8 @@ FAMILIES = (
     "ledgers",
     "tracing",
     "witnessing",
-<<<<<<< HEAD
     "private",
-=======
     "demos",
->>>>>>> stages
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 

@@ -13,8 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
-from lifechart.evaluate.aces import ANY, END, START, AcesTask, Both, Bound, Window
 from lifechart.data.history import DAY, MISSING, microseconds
+from lifechart.evaluate.aces import ANY, END, START, AcesTask, Both, Bound, Window
 
 Rows = NDArray[np.int64]
 _NEVER = np.iinfo(np.int64).max

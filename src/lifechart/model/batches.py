@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lifechart.model.encoders.event import DAYS_A_YEAR, age_basis, event_arrays
+from lifechart.model.modalities import attach
 from lifechart.model.network import Batch
 from lifechart.model.questions import History, Questions, history, label, ragged
 from lifechart.model.steps import Steps, joined, place_steps, question_steps
@@ -164,6 +165,7 @@ class Collator:
                 history=self.history(history(tokens, put, self.vocabulary.valued, len(QUANTILES))),
                 had_QO=self._tensor(had),
                 steps=self._steps(tokens, windows, chosen, (token_rows, segment), put, cell) if self.stride else None,
+                modal=attach(tokens.items, put.subject, put.micros, token_rows),
             ),
             asked,
         )

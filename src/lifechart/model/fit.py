@@ -21,6 +21,7 @@ from lifechart.model import distributed, threads
 from lifechart.model.batches import Collator, Windows, alike, cut, in_groups
 from lifechart.model.first_stage import fit_first_stage
 from lifechart.model.heads import BaseRates, log_base_rates, survival
+from lifechart.model.modal_stage import fit_modalities
 from lifechart.model.network import Network
 from lifechart.model.questions import Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
@@ -52,7 +53,7 @@ class Progress:
     """Where a fit stands, for whoever shows it."""
 
     stage: str
-    """`history` (the first, short) or `network`."""
+    """`history` (the first, short), `modalities` where there are any, or `network`."""
     step: int
     steps: int
     loss: float
@@ -153,6 +154,12 @@ class Fitter:
             self.network.hazards, self.train, self.vocabulary, self.seed, self.recipe.recurrence_weight,
             self.recipe.prior, hear,
         )  # fmt: skip
+        if self.network.modal is not None:
+            fit_modalities(
+                self.network, self.collator, self.vocabulary, self.train, self.tuning, self.seed,
+                self.recipe.recurrence_weight, self.recipe.prior,
+                lambda step, steps, loss: self.report(Progress("modalities", step, steps, loss, math.nan, math.nan)),
+            )  # fmt: skip
         self.averaged.load_state_dict(self.network.state_dict())
         self.best, self.best_state = self.tuning_loss(), _copied(self.averaged)
         self.history.append({"steps": 0, "train_loss": loss, "tuning_loss": self.best})
@@ -252,7 +259,11 @@ class Fitter:
         ]
 
     def _settled(self) -> list[nn.Parameter]:
-        return [each for name, each in self.network.hazards.named_parameters() if not name.startswith("from_hidden")]
+        settled = [each for name, each in self.network.hazards.named_parameters() if not name.startswith("from_hidden")]
+        if self.network.modal is not None:
+            named = self.network.modal.named_parameters()
+            settled += [each for name, each in named if not name.startswith("fuse")]
+        return settled
 
     def _identity(self) -> str:
         shape = [asdict(self.size), asdict(self.recipe), self.seed, self.data_digest]

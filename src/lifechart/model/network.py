@@ -12,6 +12,7 @@ from lifechart.model.encoders import encoder
 from lifechart.model.encoders.event import AGES, EventArrays
 from lifechart.model.every_code import EveryCodeHead
 from lifechart.model.heads import BaseRates, HazardHead
+from lifechart.model.modalities import Attached, ModalState
 from lifechart.model.next_event import NextEventHead
 from lifechart.model.questions import num_columns
 from lifechart.model.sizes import Size
@@ -40,6 +41,8 @@ class Batch:
     had_QO: Tensor
     steps: Steps | None = None
     """What came next, for the next-event head to learn from; None where nothing is learnt."""
+    modal: Attached | None = None
+    """What there is besides coded events."""
 
     @property
     def num_events(self) -> int:
@@ -69,15 +72,25 @@ class Network(nn.Module):
         # Fitted afterwards, by fit_codes.
         self.every_code = EveryCodeHead(vocabulary, NUM_QUESTION_FEATURES).requires_grad_(False)
         self.next_event = NextEventHead(vocabulary, size.width, size.rank, dropout)
+        self.modal: ModalState | None = None
+        if vocabulary.modalities:
+            self.modal = ModalState(vocabulary, size.width, size.rank // 2, len(base.first), dropout)
 
     def forward(self, batch: Batch) -> Output:
         """Return hazards for every question and the hidden state of every place."""
         x_RTD = self.encoder(batch.events)
+        attached = self.modal.there(batch.modal) if self.modal is not None else None
+        if self.modal is not None and attached is not None:
+            x_RTD = self.modal.at_events(attached, x_RTD)
+        if self.modal is not None and self.training:
+            x_RTD = x_RTD + self.modal.nothing()
         hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
         # In 32 bits: questions are few, and no two batches have as many (see batches.LENGTHS).
         with torch.autocast(hidden_QD.device.type, enabled=False):
             log_hazard, state = self.hazards(hidden_QD.float(), batch.features_QF, batch.history, batch.had_QO)
+            if self.modal is not None and attached is not None:
+                log_hazard = log_hazard + self.modal(attached).unsqueeze(-1)
         return Output(log_hazard, state, hidden_RTD)
 
     def next_event_loss(self, batch: Batch, output: Output) -> Tensor:
