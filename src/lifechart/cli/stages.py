@@ -121,8 +121,17 @@ def train(
     stack: Annotated[
         bool, typer.Option(help="Then fit boosted trees to what it leaves over, and keep what helps.")
     ] = False,
+    private: Annotated[bool, typer.Option("--private", help="With differential privacy for each patient.")] = False,
+    epsilon: Annotated[float, typer.Option(help="With --private: what any patient may lose at most.")] = 8.0,
+    delta: Annotated[float, typer.Option(help="With --private: the chance that this promise fails.")] = 1e-6,
 ) -> None:
-    """Train a model of patient timelines; a killed run goes on where it was."""
+    """Train a model of patient timelines; a killed run goes on where it was (a private one begins anew)."""
+    if private:
+        from lifechart.cli.private import train_private
+
+        given = {"--epochs": epochs, "--device": device, "--labels": labels, "--horizon": horizon}
+        given |= {"--everybody": everybody or None, "--stack": stack or None}
+        return train_private(dataset, out, epsilon, delta, seed, given)
     from lifechart.ledger.log import open_log
     from lifechart.model import train as stage
 

@@ -18,9 +18,11 @@ from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, Timeline, believab
 from lifechart.data.units import in_units
 from lifechart.model.encoders import Pictures
 from lifechart.model.modalities import Items, find_items
+from lifechart.model.usual import usual_at
 from lifechart.model.vocabulary import QUANTILES, START, UNKNOWN, UNREAD_KINDS, Vocabulary, event_codes
 
 DAY_US = 86_400_000_000
+YEAR_US = DAY_US * 365.25
 RECENT_DAYS = 365.25
 """Time constant of the decaying count of a code."""
 _READ = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "kind")
@@ -56,6 +58,9 @@ class Tokens:
     least_level: NDArray[np.float32]
     greatest_level: NDArray[np.float32]
     mean_level: NDArray[np.float32]
+    num_values: NDArray[np.float32]
+    last_excess: NDArray[np.float32]
+    mean_excess: NDArray[np.float32]
     recent_level: NDArray[np.float32]
     next_same: NDArray[np.int64]
     outcome: NDArray[np.int64]
@@ -90,6 +95,13 @@ class Tokens:
     def owner(self) -> NDArray[np.int64]:
         """Index of each row's subject."""
         return np.repeat(np.arange(self.num_subjects), np.diff(self.starts))
+
+    @cached_property
+    def previous_same(self) -> NDArray[np.int64]:
+        """For each row, the row before it of the same subject and code, -1 if none."""
+        previous = np.full(len(self) + 1, -1, dtype=np.int64)
+        previous[self.next_same] = np.arange(len(self))
+        return previous[:-1]
 
 
 @dataclass(frozen=True)
@@ -169,7 +181,7 @@ def tokens_of(read: Entries, vocabulary: Vocabulary) -> Tokens:
         gap=_gaps(micros, starts),
         outcome=read.outcome[kept],
         row=read.row[kept],
-        **_past_of_code(subject, code, micros, level),
+        **_past_of_code(subject, code, micros, level, level - usual_at(vocabulary.usual, code, micros / YEAR_US)),
     )
 
 
@@ -274,9 +286,13 @@ def _gaps(micros: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.fl
 
 
 def _past_of_code(
-    subject: NDArray[np.int64], code: NDArray[np.int64], micros: NDArray[np.int64], level: NDArray[np.float32]
-) -> dict[str, Any]:
-    """Return what each event's own code did before it, itself included."""
+    subject: NDArray[np.int64],
+    code: NDArray[np.int64],
+    micros: NDArray[np.int64],
+    level: NDArray[np.float32],
+    excess: NDArray[np.float64],
+) -> dict[str, NDArray[Any]]:
+    """Return what each event's own code did before it, itself included. `excess`: the level above what is usual."""
     size = len(code)
     order = np.lexsort((np.arange(size), code, subject))
     changes = np.ones(size, dtype=bool)
@@ -288,14 +304,18 @@ def _past_of_code(
     next_same[order[:-1]] = np.where(changes[1:], size, order[1:])
     sorted_level = level[order].astype(np.float64)
     valued = ~np.isnan(sorted_level)
-    summed = np.cumsum(np.where(valued, sorted_level, 0.0))
-    number = np.cumsum(valued)
-    before = np.where(first > 0, first - 1, 0)
-    sum_here = summed - np.where(first > 0, summed[before], 0.0)
-    number_here = number - np.where(first > 0, number[before], 0)
-    mean = np.divide(sum_here, number_here, out=np.full(size, np.nan), where=number_here > 0)
+    sorted_excess = np.where(valued, excess[order], 0.0)
+    number_here = _running_sums(valued.astype(np.float64), first)
+
+    def mean_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        sums = _running_sums(values, first)
+        means: NDArray[np.float64] = np.divide(sums, number_here, out=np.full(size, np.nan), where=number_here > 0)
+        return means
+
+    mean = mean_of(np.where(valued, sorted_level, 0.0))
     latest_valued = np.maximum.accumulate(np.where(valued, np.arange(size), -1))
     last = np.where(latest_valued >= first, sorted_level[np.maximum(latest_valued, 0)], np.nan)
+    last_excess = np.where(latest_valued >= first, sorted_excess[np.maximum(latest_valued, 0)], np.nan)
     run = np.cumsum(changes) * 2.0 * len(QUANTILES)
 
     def greatest_so_far(levels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -322,9 +342,19 @@ def _past_of_code(
         "least_level": back(-greatest_so_far(-sorted_level), np.float32),
         "greatest_level": back(greatest_so_far(sorted_level), np.float32),
         "mean_level": back(mean, np.float32),
+        "num_values": back(number_here, np.float32),
+        "last_excess": back(last_excess, np.float32),
+        "mean_excess": back(mean_of(sorted_excess), np.float32),
         "recent_level": back(lately, np.float32),
         "next_same": next_same,
     }
+
+
+def _running_sums(values: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the sum over each run up to and with each place; `first` is where the place's run begins."""
+    summed = np.cumsum(values)
+    sums: NDArray[np.float64] = summed - np.where(first > 0, summed[np.maximum(first - 1, 0)], 0.0)
+    return sums
 
 
 def _decaying_sums(

@@ -19,11 +19,12 @@ from lifechart.core.timeline import DEATH
 from lifechart.data import shards
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
+from lifechart.model import distributed, threads
 from lifechart.model import fit as fitting
-from lifechart.model import threads
 from lifechart.model.calibration import Calibration, calibrate
 from lifechart.model.checkpoint import FILES, save_model
 from lifechart.model.encoders.image import pictures_of
+from lifechart.model.fit_codes import fit_every_code
 from lifechart.model.inference import Told, tell
 from lifechart.model.modalities import learn_modalities
 from lifechart.model.network import Network
@@ -89,7 +90,7 @@ def train(
     Raises InputError for an unknown size or a data set without outcomes.
     """
     chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = distributed.device_for(device)
     training = shards.read_split(dataset, "train")
     pictures = pictures_of(dataset)
     vocabulary = build_vocabulary(training)
@@ -104,7 +105,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     data_digest = shards.dataset_digest(dataset)
     recipe = fitting.Recipe()
-    bar = _bar(sys.stderr.isatty() if progress is None else progress)
+    bar = bar_of(sys.stderr.isatty() if progress is None else progress)
     with bar, threads.suited_to(chosen.width):
         task = bar.add_task("train", total=None, loss=float("nan"), tuning=float("nan"), rate=0.0)
         fitter = fitting.Fitter(
@@ -115,6 +116,8 @@ def train(
             ),
         )  # fmt: skip
         fitted = fitter.run()
+        bar.update(task, description="every code")
+        fit_every_code(fitted.network.every_code, tokens, vocabulary, seed)
         bar.update(task, description="calibrate")
         calibration = _calibration(fitted.network, fitter, tokens, tuning, seed)
     about = {"seed": seed, "data_digest": data_digest, "recipe": asdict(recipe), "code_version": __version__}
@@ -163,7 +166,8 @@ def _statement(
     )
 
 
-def _bar(shown: bool) -> Progress:
+def bar_of(shown: bool) -> Progress:
+    """Return the bar of a training run, whose tasks have the fields `loss`, `tuning` and `rate`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

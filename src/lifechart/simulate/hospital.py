@@ -10,6 +10,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 
 import numpy as np
+import orjson
 import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -277,3 +278,32 @@ def _occult(people: People, happened: Lives) -> pl.DataFrame:
             "end": end,
         }
     )
+
+
+def cut(
+    truth: Path, out: Path, day: date, lives: Sequence[int], *, since: date | None = None,
+    factor: tuple[str, float] = ("", 1.0),
+) -> None:  # fmt: skip
+    """Write into `out` the truth of some lives as of a day: what has not happened yet is not in it.
+
+    `since`: only events from then on. `factor`: a quantity whose results from `since` on are multiplied, as by a feed
+    that sends another unit. Raises InputError if `truth` is none, or nobody of `lives` has been born.
+    """
+    if not (truth / "truth.json").exists():
+        raise InputError("truth", str(truth), "a folder with a readable truth.json")
+    about = orjson.loads((truth / "truth.json").read_bytes())
+    end = datetime.combine(day, time())
+    start = datetime.combine(since or date(1800, 1, 1), time())
+    wanted = pl.col("life").is_in(list(lives))
+    people = pl.read_parquet(truth / "people.parquet").filter(wanted, pl.col("birth") < end)
+    if people.is_empty():
+        raise InputError("lives", len(lives), "at least one who was born before the day")
+    people = people.with_columns(death=pl.when(pl.col("death") < end).then("death"))
+    events = pl.scan_parquet(truth / "events.parquet").filter(wanted, pl.col("time") < end, pl.col("time") >= start)
+    changed = (pl.col("kind") == "observation") & (pl.col("key") == factor[0])
+    value = pl.when(changed).then(pl.col("value") * factor[1]).otherwise("value").cast(pl.Float32)
+    frames = {"people": people, "events": events.with_columns(value=value).collect()}
+    for name, frame in frames.items():
+        with durable.replacing(out / f"{name}.parquet") as aside:
+            frame.write_parquet(aside)
+    durable.write_json(out / "truth.json", {**about, "today": day.isoformat(), "lives": people.height})
