@@ -164,6 +164,8 @@ def _draws(
     """Return the AUROC of each table of risks [tables, 1 + BOOTSTRAP]: first of everybody, then of people drawn."""
     columns, came, counts = task
     who = np.flatnonzero(counts)
+    if not len(who) or not len(columns):
+        return np.full((len(given), 1 + BOOTSTRAP), 0.5)
     scores = [risks[:, columns].sum(axis=1) for risks in given]
     rng = np.random.default_rng(1)
     samples = [who, *(rng.choice(who, len(who)) for _ in range(BOOTSTRAP))]
