@@ -7,7 +7,8 @@ Each modality is withheld in turn from the same model, which was trained to do w
 modalities less that without one; the combination's gain is that with image and genome less the better of either alone.
 
 An outcome's risks are added up over the trait's conditions that the model forecasts; intervals are 95%, by bootstrap
-over people, the same draws with and without. BENCH_MODALITIES_DIR names a folder that keeps the data sets.
+over people, the same draws with and without; without any events there is no figure. `--quick` has too few people for
+more than showing that it runs. BENCH_MODALITIES_DIR names a folder that keeps the data sets.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def _draws(
     columns, came, counts = task
     who = np.flatnonzero(counts)
     if not len(who) or not len(columns):
-        return np.full((len(given), 1 + BOOTSTRAP), 0.5)
+        return np.full((len(given), 1 + BOOTSTRAP), np.nan)
     scores = [risks[:, columns].sum(axis=1) for risks in given]
     rng = np.random.default_rng(1)
     samples = [who, *(rng.choice(who, len(who)) for _ in range(BOOTSTRAP))]
@@ -174,7 +175,7 @@ def _draws(
 
 
 def _auroc(came: NDArray[np.bool_], score: NDArray[np.float32]) -> float:
-    return float(roc_auc_score(came, score)) if 0 < came.sum() < len(came) else 0.5
+    return float(roc_auc_score(came, score)) if 0 < came.sum() < len(came) else float("nan")
 
 
 def _tell(
@@ -182,7 +183,8 @@ def _tell(
     lacking: NDArray[np.float64],
 ) -> None:  # fmt: skip
     gain = having - lacking
-    low, high = (float(value) for value in np.percentile(gain[1:], (2.5, 97.5)))
+    told = gain[1:][np.isfinite(gain[1:])]
+    low, high = (float(value) for value in (np.percentile(told, (2.5, 97.5)) if len(told) else (np.nan, np.nan)))
     figures |= {f"{name}_gain": float(gain[0]), f"{name}_gain_low": low, f"{name}_gain_high": high}
     said = f"{gain[0]:+.3f} ({low:+.3f} to {high:+.3f})"
     table.add_row(name, str(events), f"{having[0]:.3f}", f"{lacking[0]:.3f}", said)
