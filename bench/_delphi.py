@@ -50,7 +50,7 @@ def delphi(material: Material) -> Floats:
     if "days" in material.train.columns:
         days = material.train["days"].to_numpy()
         target = Target(event, Baseline.of(days, event).exposure(days))
-    model = _Decoder(int(code.max()) + 2)
+    model = _Decoder(len(target_code) + 2)
     nn.init.zeros_(model.label.weight)
     nn.init.constant_(model.label.bias, target.start)
     steps = min(_MOST_STEPS, max(_EPOCHS * len(code) // _BATCH, 100))
