@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lifechart.codes.systems import URIS, join
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
-from lifechart.evaluate.history import DAY, History, microseconds
+from lifechart.data.history import DAY, History, microseconds
 from lifechart.evaluate.tasks import Task, default_task, draw_prompts, label
 from lifechart.simulate import hospital, tables
 from lifechart.simulate.bias import Underdiagnosis, recorded, unrecorded

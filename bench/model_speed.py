@@ -1,115 +1,137 @@
-"""The network's speed on this machine: events learnt and read a second, and one chart's whole forecast.
+"""How fast the network learns and generates, beside ETHOS's and Delphi's schemes at their own widths, on the same patients.
 
-Synthetic records, so that it needs no data: what is measured is arithmetic, not skill. Rates by the core's own time and
-by the clock; only ratios between sizes, or between two versions in one run, carry over to another machine.
+Learning is counted in events of a record, never in tokens: what ETHOS writes as a code, a decile and an interval is one
+event, and what Delphi strews in ("no event", padding) is none. Each contender trains in a process of its own, by turns,
+and its best turn counts: the least disturbed. The yardstick of a peer is the fastest of the ways in which it ships:
+ETHOS bfloat16, compiled (where there is a C++ compiler) or not, Delphi float32. Ours is what `lifechart train` runs, in
+eager mode, collating and labelling included; its first stage, which the peers do not have, is told beside it.
+Memory is the peak resident size of the process less what it held when torch had been imported, at the same number of
+places a step. Ratios carry over to another machine, rates do not.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
+import orjson
 import polars as pl
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from lifechart.core.timeline import Timeline
-from lifechart.model.calibration import calibrate
-from lifechart.model.checkpoint import save_model
-from lifechart.model.fit import Fitter, Recipe
-from lifechart.model.forecaster import load_forecaster
-from lifechart.model.inference import tell
-from lifechart.model.questions import label, sample_questions
-from lifechart.model.sizes import SIZES
-from lifechart.model.tokens import tokenise
-from lifechart.model.vocabulary import build_vocabulary
+from bench._peers_lifechart import prepare as prepare_ours
+from bench._generation import generation
+from bench._peers_records import Records
+from lifechart.core.settings import Settings
+from lifechart.core.timeline import BIRTH, RECORD_END
+from lifechart.data import shards
+from lifechart.data.deidentify.structured import load_key
+from lifechart.data.ingest import ingest
+from lifechart.ledger.log import open_log
+from lifechart.model.vocabulary import UNREAD_KINDS, event_codes
+from lifechart.simulate.hospital import simulate
 
-Result = TypeVar("Result")
-EVENTS_A_LIFE = 250
-CODES = 300
+SEED = 3
+_ROOT = Path(__file__).parent.parent
 
 
 def main(quick: bool) -> dict[str, float]:
-    """Measure each size that a CPU trains; print a table and return the figures."""
-    lives = 100 if quick else 600
-    events = records(lives)
-    table = Table("size", "parameters", "learnt events/s", "read events/s", "forecast p50 ms", "p99 ms")
-    metrics: dict[str, float] = {}
-    for name in ("xs", "s") if quick else ("xs", "s", "m"):
-        learnt, read, times, parameters = measure(name, events, 8 if quick else 40)
-        p50, p99 = np.quantile(times, [0.5, 0.99]) * 1e3
-        table.add_row(name, f"{parameters:,}", f"{learnt:,.0f}", f"{read:,.0f}", f"{p50:.1f}", f"{p99:.1f}")
-        metrics |= {
-            f"{name}_learn_events_per_s": learnt,
-            f"{name}_read_events_per_s": read,
-            f"{name}_forecast_p99_ms": p99,
-        }
-    Console().print(table)
-    return {key: round(float(value), 1) for key, value in metrics.items()}
+    """Measure learning and generating; print tables and return the figures."""
+    lives, seconds, turns = (150, 3.0, 1) if quick else (1_000, 25.0, 2)
+    with tempfile.TemporaryDirectory(prefix="lifechart-bench-") as passing:
+        folder = Path(passing)
+        prepare(folder, lives)
+        ways = ["bfloat16"] if quick or not shutil.which("g++") else ["bfloat16", "compiled"]
+        ethos = [f"ethos:{how}" for how in ways]
+        names = ["lifechart:ethos", *ethos, "lifechart:delphi", "delphi:float32"]
+        measured = {name: [] for name in names} | ({} if quick else {"ethos:float32": [], "delphi:bfloat16": []})
+        for _ in range(turns):
+            for name, results in measured.items():
+                results.append(run(name, folder, seconds))
+        generated = generation(pl.read_parquet(folder / "events.parquet"), quick)
+    figures = {name: best(results) for name, results in measured.items()}
+    show(figures)
+    fastest = max(ethos, key=lambda name: figures[name]["rate"])
+    memory = {
+        "ethos": figures["lifechart:ethos"]["memory"] / min(figures[name]["memory"] for name in ethos),
+        "delphi": figures["lifechart:delphi"]["memory"] / figures["delphi:float32"]["memory"],
+    }
+    metrics = {
+        "train_events_ratio_ethos": figures["lifechart:ethos"]["rate"] / figures[fastest]["rate"],
+        "train_events_ratio_delphi": figures["lifechart:delphi"]["rate"] / figures["delphi:float32"]["rate"],
+        "memory_ratio": max(memory.values()),
+    } | generated
+    Console().print(f"memory, ours / theirs: {memory['ethos']:.2f} (ETHOS), {memory['delphi']:.2f} (Delphi)")
+    return {key: round(float(value), 3) for key, value in metrics.items()}
 
 
-def records(lives: int) -> pl.DataFrame:
-    """Make lives of random events: a hundred conditions, two hundred tests with values."""
-    rng = np.random.default_rng(0)
-    size = lives * EVENTS_A_LIFE
-    code = rng.integers(0, CODES, size)
-    day = rng.integers(0, 25_000, size)
-    test = code >= CODES // 3
-    frame = pl.DataFrame(
-        {
-            "subject_id": np.repeat(np.arange(lives), EVENTS_A_LIFE),
-            "day": day,
-            "number": code,
-            "numeric_value": np.where(test, rng.normal(100, 15, size), np.nan).astype(np.float32),
-        }
+def prepare(folder: Path, lives: int) -> None:
+    """Simulate and ingest a hospital; write its events for us, and as plain arrays for the peers."""
+    settings = Settings(home=folder / "home")
+    hospital, dataset = folder / "hospital", folder / "dataset"
+    simulate(hospital, lives=lives, seed=SEED, today=date(2025, 1, 1))
+    ingest(hospital / "fhir", dataset, key=load_key(settings), log=open_log(settings))
+    events = shards.read_split(dataset, "train")
+    prepare_ours(events, folder)
+    records_of(events).save(folder / "records.npz")
+
+
+def records_of(events: pl.DataFrame) -> Records:
+    """Return every event that our own tokens hold, in their order, as the peers need it."""
+    born = events.filter(pl.col("code") == BIRTH).group_by("subject_id").agg(pl.col("time").min().alias("born"))
+    unread = pl.col("code").is_in([BIRTH, RECORD_END]) | pl.col("kind").is_in(UNREAD_KINDS).fill_null(False)
+    kept = (
+        events.filter(~unread)
+        .with_columns(token=event_codes())
+        .join(born, on="subject_id", how="left")
+        .with_columns(
+            minutes=(pl.col("time") - pl.col("born")).dt.total_minutes().cast(pl.Float64).fill_null(0.0).clip(0.0),
+            rank=pl.col("numeric_value").rank("average").over("token"),
+            values=pl.col("numeric_value").count().over("token"),
+            number=pl.col("token").rank("dense").cast(pl.Int64) - 1,
+        )
+        .sort("subject_id", "time", "token", nulls_last=False)
     )
-    return frame.select(
-        "subject_id",
-        time=pl.lit(datetime(1950, 1, 1)) + pl.duration(days="day"),
-        code=pl.when(pl.col("number") < CODES // 3).then(pl.lit("SNOMED//")).otherwise(pl.lit("LOINC//"))
-        + pl.col("number").cast(pl.String),
-        numeric_value=pl.col("numeric_value").fill_nan(None),
-        text_value=pl.lit(None, pl.String),
-        unit=pl.lit(None, pl.String),
-        kind=pl.when(pl.col("number") < CODES // 3).then(pl.lit("condition")).otherwise(pl.lit("laboratory")),
-    ).sort("subject_id", "time")
+    tenth = ((pl.col("rank") - 0.5) / pl.col("values") * 10).floor().clip(0, 9).fill_null(-1).cast(pl.Int64)
+    return Records(
+        subject=kept["subject_id"].rank("dense").cast(pl.Int64).to_numpy() - 1,
+        minutes=kept["minutes"].to_numpy(),
+        dated=kept["time"].is_not_null().to_numpy(),
+        code=kept["number"].to_numpy(),
+        decile=kept.select(tenth).to_series().to_numpy(),
+        num_codes=int(kept["number"].max()) + 1,  # type: ignore[arg-type]
+    )
 
 
-def measure(name: str, events: pl.DataFrame, charts: int) -> tuple[float, float, list[float], int]:
-    """Return events learnt and read a second, seconds of each forecast, and the number of parameters."""
-    vocabulary = build_vocabulary(events)
-    tokens = tokenise(events, vocabulary)
-    size = replace(SIZES[name], epochs=1)
-    fitter = Fitter(vocabulary, size, tokens, tokens, 0, Recipe(), torch.device("cpu"))
-    fitted = fitter.run()
-    questions = sample_questions(tokens, 8, np.random.default_rng(0))
-    seconds, told = timed(lambda: tell(fitted.network, fitter.collator, tokens, questions))
-    labels = label(tokens, questions, len(vocabulary.outcomes))
-    calibration = calibrate((told, labels, questions.subject), (told, labels, questions.subject), None)
-    with tempfile.TemporaryDirectory(prefix="lifechart-bench-") as folder:
-        save_model(Path(folder), fitted.network, calibration, vocabulary, size, {})
-        forecaster = load_forecaster(Path(folder))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    times = []
-    for subject in range(charts + 2):
-        chart = Timeline.of(subject, events.filter(pl.col("subject_id") == subject).drop("subject_id"))
-        moment = datetime(1950, 1, 1) + timedelta(days=25_001)
-        times.append(timed(lambda chart=chart, moment=moment: forecaster.forecast(chart, moment))[0])  # type: ignore[misc]
-    torch.set_num_threads(threads)
-    parameters = sum(each.numel() for each in fitted.network.parameters())
-    return fitted.events / fitted.seconds, len(tokens) / seconds, times[2:], parameters
+def run(name: str, folder: Path, seconds: float) -> dict[str, float]:
+    """Run one contender in a process of its own."""
+    command = [sys.executable, "-m", "bench._peers_run", name, str(folder), str(seconds)]
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
+    measured: dict[str, float] = orjson.loads(done.stdout.splitlines()[-1])
+    return {**measured, "rate": measured["events"] / measured["seconds"]}
 
 
-def timed(work: Callable[[], Result]) -> tuple[float, Result]:
-    """Return the seconds that `work` took, and its result."""
-    began = time.perf_counter()
-    result = work()
-    return time.perf_counter() - began, result
+def best(results: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Return the fastest turn, with the least memory of all turns."""
+    results = list(results)
+    return {**max(results, key=lambda each: each["rate"]), "memory": min(each["memory"] for each in results)}
+
+
+def show(figures: dict[str, dict[str, float]]) -> None:
+    """Print one line a contender."""
+    table = Table("contender", "events/s", "tokens/s", "tokens an event", "peak MiB above torch", "first stage s")
+    for name, each in figures.items():
+        rate = each["tokens"] / each["seconds"]
+        first = f"{each['first_stage']:.1f}" if each["first_stage"] else ""
+        share = each["tokens"] / max(each["events"], 1)
+        table.add_row(name, f"{each['rate']:,.0f}", f"{rate:,.0f}", f"{share:.2f}", f"{each['memory']:,.0f}", first)
+    Console().print(table)

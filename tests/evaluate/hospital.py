@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lifechart.core import durable
 from lifechart.core.forecast import Forecast, Interval, Risk
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, Timeline
-from lifechart.evaluate.history import DAY, History, microseconds
+from lifechart.data.history import DAY, History, microseconds
 
 HEART, GOUT, INPATIENT = "SNOMED//84114007", "SNOMED//90560007", "ENCOUNTER//inpatient"
 OUTCOMES = (HEART, GOUT, INPATIENT, DEATH)

@@ -5,7 +5,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifechart.evaluate.history import History
+from lifechart.data.history import History
 from lifechart.evaluate.subgroups import AGE_BANDS, age_band, subgroups
 from lifechart.evaluate.tasks import default_task, draw_prompts
 from tests.evaluate.hospital import events_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lifechart.core.errors import InputError
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
-from lifechart.evaluate.history import History
+from lifechart.data.history import History
 from lifechart.evaluate.tasks import PROTOCOLS, Labels, default_task, draw_prompts, label, load_task, uniform
 from tests.evaluate.hospital import HORIZONS, OUTCOMES, events_of
 

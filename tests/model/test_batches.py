@@ -1,21 +1,32 @@
-"""Packing records into rows: every token once, no row over its length."""
+"""Records into rows of like length: every window once, no part over its size."""
 
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifechart.model.batches import Collator, cut, in_groups, pack
+from lifechart.model.batches import Collator, alike, cut, in_groups, padded, padded_rows
 from lifechart.model.questions import sample_questions
 from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import Vocabulary
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
-def test_packing_places_every_item_once_and_never_overfills(sizes: list[int]) -> None:
-    rows = pack(np.array(sizes), 40)
-    assert sorted(item for row in rows for item in row) == list(range(len(sizes)))
-    assert all(sum(sizes[item] for item in row) <= 40 for row in rows)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 200))
+def test_parts_hold_every_window_once_and_keep_to_their_size(sizes: list[int], most: int) -> None:
+    array = np.array(sizes)
+    parts = alike(array, np.arange(len(sizes)), most)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(sizes)))
+    assert all(len(part) == 1 or len(part) * padded(array[part].max()) <= most for part in parts)
+    longest = [array[part].max() for part in parts]
+    assert longest == sorted(longest, reverse=True)
+
+
+@given(st.integers(1, 5000))
+def test_few_shapes_hold_everything(number: int) -> None:
+    assert number <= padded(number) <= max(16, 2 * number)
+    assert number <= padded_rows(number) < 2 * number
+    assert len({padded(size) for size in range(1, 1025)}) == 12
+    assert len({padded_rows(rows) for rows in range(1, 65)}) == 12
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))

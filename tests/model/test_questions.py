@@ -7,8 +7,19 @@ import polars as pl
 import pytest
 
 from lifechart.core.errors import InputError
-from lifechart.model.questions import NUM_PLAIN, ask, ask_prompts, history, label, num_columns, sample_questions
+from lifechart.model.questions import (
+    FACT_AGES,
+    NUM_LEVELS,
+    NUM_PLAIN,
+    ask,
+    ask_prompts,
+    history,
+    label,
+    num_columns,
+    sample_questions,
+)
 from lifechart.model.tokens import DAY_US, RECENT_DAYS, Tokens
+from lifechart.model.usual import USUAL_AGES
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
 KNOTS = len(QUANTILES)
@@ -68,19 +79,31 @@ def test_the_history_agrees_with_a_plain_loop(tokens: Tokens, vocabulary: Vocabu
             mine = rows[tokens.code[rows] == code]
             years = (questions.micros[q] - tokens.micros[mine]) / DAY_US / 365.25
             dated = not tokens.static[mine[0]]
-            plain = [1, np.log(len(mine)), dated * np.log1p(np.exp(-years).sum()), dated * np.exp(-12 * years[-1])]
-            plain += [dated * np.exp(-3 * years[-1])]
-            plain += [dated * np.log1p(years[0]) / 3, dated * np.log1p(years[-1]) / 3]
-            expected[code * NUM_PLAIN : code * NUM_PLAIN + 7] = plain
+            age = questions.micros[q] / DAY_US / 365.25
+            if dated:
+                plain = [np.log1p(np.exp(-years).sum()), np.exp(-12 * years[-1]), np.exp(-3 * years[-1])]
+                plain += [np.log1p(years[0]) / 3, np.log1p(years[-1]) / 3]
+                by_age = [(age - 50) / 30, (age - 50) / 30 * np.log(len(mine))]
+            else:
+                knots = np.array(FACT_AGES)
+                basis = [np.interp(age, knots, np.eye(len(knots))[k]) for k in range(len(knots))]
+                plain, by_age = basis[:5], basis[5:]
+            start = code * NUM_PLAIN
+            expected[start : start + 7] = [1, np.log(len(mine)), *plain]
+            expected[start + 11 : start + 13] = by_age
             if valued[code] >= 0:
                 levels = tokens.level[mine]
                 fade = np.exp((tokens.micros[mine] - tokens.micros[mine[-1]]) / DAY_US / RECENT_DAYS)
                 trust = len(mine) / (len(mine) + 1.5)
                 scaled = [(levels[-1] - levels.mean()) / 3, levels[-1] / 4 - 1, (levels.mean() / 4 - 1) * trust]
                 scaled += [(levels * fade).sum() / fade.sum() / 4 - 1]
-                expected[code * NUM_PLAIN + 7 : (code + 1) * NUM_PLAIN] = scaled
-                base = len(vocabulary) * NUM_PLAIN + valued[code] * 2 * KNOTS
-                for place, value in enumerate((levels[-1], levels.mean())):
+                expected[start + 7 : start + 11] = scaled
+                ages = tokens.micros[mine] / DAY_US / 365.25
+                excess = levels - np.interp(ages, USUAL_AGES, vocabulary.usual[code])
+                shrunk = [excess.mean() / 4 * len(mine) / (len(mine) + doubt) for doubt in (1.5, 6)]
+                expected[start + 13 : start + 16] = [excess[-1] / 4, *shrunk]
+                base = len(vocabulary) * NUM_PLAIN + valued[code] * NUM_LEVELS * KNOTS
+                for place, value in enumerate((levels[-1], levels.mean(), levels.min(), levels.max())):
                     hats = np.maximum(0, 1 - np.abs(value - np.arange(KNOTS)))
                     expected[base + place * KNOTS : base + (place + 1) * KNOTS] = hats
         np.testing.assert_allclose(dense, expected, atol=1e-4)

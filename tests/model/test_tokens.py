@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifechart.core.timeline import Timeline
-from lifechart.model.tokens import DAY_US, RECENT_DAYS, Tokens, tokenise, tokenise_timeline
+from lifechart.model.tokens import DAY_US, RECENT_DAYS, Tokens, timeline_entries, tokenise, tokenise_timeline, tokens_of
 from lifechart.model.vocabulary import Vocabulary, build_vocabulary
 from tests.model.clinic import SICK, TEST, VISIT, clinic
 
@@ -80,6 +80,21 @@ def test_one_chart_and_the_bulk_give_the_same_tokens(events: pl.DataFrame, vocab
         for name in ("code", "micros", "level", "count", "recent", "mean_level", "outcome", "gap", "static"):
             np.testing.assert_array_equal(getattr(single, name), getattr(bulk, name)[first:last], err_msg=name)
         assert single.end[0] == bulk.end[index]
+
+
+def test_leaving_an_event_out_is_never_having_had_it(events: pl.DataFrame, vocabulary: Vocabulary) -> None:
+    subject = int(events["subject_id"][0])
+    rows = events.filter(pl.col("subject_id") == subject).drop("subject_id")
+    life = Timeline.of(subject, rows)
+    left_out = np.array([0, 1, len(life) // 2, len(life) - 1])
+    variants = tokens_of(timeline_entries(life, vocabulary).without_each(left_out), vocabulary)
+    for number, row in enumerate(left_out):
+        without = Timeline(subject, life.events.with_row_index().filter(pl.col("index") != row).drop("index"))
+        alone = tokenise_timeline(without, vocabulary)
+        mine = slice(variants.starts[number], variants.starts[number + 1])
+        for name in ("code", "micros", "level", "tail", "count", "recent", "mean_level", "outcome", "gap", "static"):
+            np.testing.assert_array_equal(getattr(variants, name)[mine], getattr(alone, name), err_msg=name)
+        assert (variants.origin[number], variants.end[number]) == (alone.origin[0], alone.end[0])
 
 
 def test_the_order_in_which_one_visit_is_listed_does_not_matter(events: pl.DataFrame, vocabulary: Vocabulary) -> None:

@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from lifechart.care import red_flags
 from lifechart.care.comparison import Comparison, examined, excess, nearest
 from lifechart.core.answer import Answer, Claim, Disposition, Evidence, EvidenceKind
@@ -96,8 +94,8 @@ capability = RiskCapability()
 
 def sex_of(timeline: Timeline) -> str | None:
     """Return `female`, `male` … as the chart says it, or None."""
-    codes = timeline.events.filter(pl.col("code").str.starts_with(_SEX)).get_column("code")
-    return codes[0].removeprefix(_SEX) if len(codes) else None
+    codes = timeline.events.get_column("code")
+    return next((code.removeprefix(_SEX) for code in codes if code.startswith(_SEX)), None)
 
 
 def _judge(timeline: Timeline, as_of: datetime, grounds: Grounds) -> tuple[Disposition, str, Forecast | None]:

@@ -15,6 +15,8 @@ from lifechart.core.errors import LifechartError
 FAMILIES = (
     "exports",
     "stages",
+    "futures",
+    "labels",
     "snapshots",
     "texts",
     "images",
@@ -33,6 +35,7 @@ FAMILIES = (
     "ledgers",
     "tracing",
     "witnessing",
+    "private",
     "demos",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""

@@ -61,7 +61,7 @@ def digest_of_path(path: Path) -> str:
         return shards.dataset_digest(path)
     if (path / "report.json").is_file():
         return Report.load(path / "report.json").digest
-    if (path / "weights.npz").is_file():
+    if any((path / name).is_file() for name in ("weights.npz", "members.npz")):
         from lifechart.model.checkpoint import model_digest
 
         return model_digest(path)

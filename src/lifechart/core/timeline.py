@@ -129,6 +129,9 @@ class Timeline:
 
     def until(self, moment: datetime) -> Timeline:
         """Return what was known at `moment`: undated events and those at or before it."""
+        end = self.end
+        if end is None or end <= moment:
+            return self
         known = pl.col("time").is_null() | (pl.col("time") <= moment)
         return Timeline(self.subject_id, self.events.filter(known))
 
@@ -145,5 +148,7 @@ class Timeline:
         return self.events.filter(pl.col("kind").is_in(kinds))
 
     def _first_time(self, code: str) -> datetime | None:
-        times = self.events.filter(pl.col("code") == code).get_column("time")
-        return times[0] if len(times) else None
+        # Series, not a query: a chart is asked for these many times, and a query costs more than its rows.
+        found = self.events.get_column("code") == code
+        at = found.arg_max()
+        return self.events.get_column("time")[at] if at is not None and found[at] else None

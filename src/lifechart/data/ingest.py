@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -133,9 +133,10 @@ def ingest(
     workshop = open_engine(engine, workers=_processes(workers, size), progress=progress, address=address)
     with _held(workplace), workshop as run:
         plan = _plan(workplace, path, files, size, parameters, key, admission)
-        run("Hashing", _hash_files, _hash_tasks(files, plan.work))
+        reading = [(spill, reader, unit, number, plan) for number, unit in enumerate(units)]
+        # Hashed last, as the shorter tasks: nobody waits long for the last of them.
+        run("Reading", _do, [*reading, *((_hash_files, *each) for each in _hash_tasks(files, plan.work))])
         _list_inputs(files, plan.work)
-        run("Reading", spill, ((reader, unit, number, plan) for number, unit in enumerate(units)))
         spilled = [Spill.load(plan.spill_file(number).with_suffix(".json")) for number in range(len(units))]
         end = as_of or _end(reader.record_end(path, option), spilled)
         _gather(plan, spilled)
@@ -232,6 +233,10 @@ def _hash_tasks(files: list[Path], work: Path) -> list[tuple[list[Path], Path]]:
         parts[-1].append(file)
         size += file.stat().st_size
     return [(part, work / "inputs" / f"{number:06d}.json") for number, part in enumerate(parts)]
+
+
+def _do(task: Callable[..., None], *arguments: Any) -> None:
+    task(*arguments)
 
 
 def _hash_files(files: list[Path], out: Path) -> None:

@@ -143,7 +143,7 @@ def spill(source: Source, unit: Unit, number: int, plan: Plan) -> None:
     known = Spill(Counter(), Counter(), [], {}, [], 0, "", 0)
     for found in source.read(unit):
         batch = admit(found, plan.admission, plan.key)
-        read, held_back = results.read(batch.rows, words=False)
+        read, held_back = results.read(batch.rows)
         if plan.notes != "hold":
             told = notes.identities(source, Path(plan.path), plan.option, batch.rows)
             prose, removed = notes.deidentified(batch.rows, plan.notes, plan.key, told)

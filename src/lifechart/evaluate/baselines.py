@@ -25,9 +25,9 @@ from threadpoolctl import threadpool_limits
 from lifechart.core import durable
 from lifechart.core.forecast import Forecast, Risk
 from lifechart.core.timeline import Timeline
+from lifechart.data.features import FeatureSet, Matrix
+from lifechart.data.history import History
 from lifechart.evaluate.boosting import PARAMETERS, Boosted, Rowset, boost, ranks_of
-from lifechart.evaluate.features import FeatureSet, Matrix
-from lifechart.evaluate.history import History
 from lifechart.evaluate.tasks import Labels, Task, draw_prompts, label
 
 NAME = "boosted-trees"

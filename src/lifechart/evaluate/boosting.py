@@ -16,7 +16,7 @@ from scipy.stats import beta, rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from lifechart.core.forecast import Interval
-from lifechart.evaluate.features import Matrix
+from lifechart.data.features import Matrix
 
 Rows = NDArray[np.int64]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lifechart.core.errors import InputError
 from lifechart.core.suppression import SMALLEST
-from lifechart.evaluate.history import History
+from lifechart.data.history import History
 from lifechart.evaluate.metrics import Floats, Sample, bootstrap_weights
 from lifechart.evaluate.tasks import Labels, Task, draw_prompts, label
 

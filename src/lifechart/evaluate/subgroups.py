@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lifechart.evaluate.history import DAY, History, microseconds
+from lifechart.data.history import DAY, History, microseconds
 
 AGE_BANDS = ((0, 17), (18, 39), (40, 64), (65, 79), (80, None))
 """Years of age at the prompt, both ends included."""

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lifechart.core.errors import InputError
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
-from lifechart.evaluate.history import DAY, MISSING, History, Rows, microseconds
+from lifechart.data.history import DAY, MISSING, History, Rows, microseconds
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 NOT_CARE = ("demographic", "death", "record")

@@ -53,6 +53,7 @@ KINDS: Mapping[str, str] = {
     "withdrawal": "a patient, who stands in it as a keyed hash, withdrew consent or gave it again",
     "retention": "something was deleted because its time had passed",
     "risk": "the re-identification risk of a data set was assessed, or a reviewer signed the assessment",
+    "privacy-audit": "a model was attacked to see what it remembers of single patients, and what that proves",
 }
 """Every kind of statement, and what it says. Each is a predicate type of its own."""
 

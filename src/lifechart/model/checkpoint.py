@@ -14,13 +14,16 @@ from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.model.calibration import Calibration
 from lifechart.model.heads import BaseRates
+from lifechart.model.labelled.folder import is_labelled, labelled_digest
 from lifechart.model.network import Network
 from lifechart.model.sizes import Size
 from lifechart.model.vocabulary import Vocabulary
 
 WEIGHTS, CALIBRATION, VOCABULARY, CONFIG = "weights.npz", "calibration.npz", "vocabulary.json", "config.json"
 FILES = (WEIGHTS, CALIBRATION, VOCABULARY, CONFIG)
-_FORMAT = 1
+STACK = "stack.npz"
+"""Beside them where the configuration says `stack`: trees on top of the network (model.stack)."""
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,10 @@ def save_model(
 
 def model_digest(folder: Path) -> str:
     """Return the SHA-256 that names a model: of the digests of its files, so that no other file matters."""
-    return durable.digest_of({name: durable.file_digest(folder / name) for name in FILES})
+    if is_labelled(folder):
+        return labelled_digest(folder)
+    stacked = bool(orjson.loads((folder / CONFIG).read_bytes()).get("stack"))
+    return durable.digest_of({name: durable.file_digest(folder / name) for name in (*FILES, *[STACK] * stacked)})
 
 
 def load_model(folder: Path, device: torch.device | None = None) -> Model:

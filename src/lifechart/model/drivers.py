@@ -6,19 +6,22 @@ truth, and everything is computed anew: tokens, history, network. One pass answe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from lifechart.core.forecast import Driver
 from lifechart.core.timeline import Timeline
 from lifechart.model.batches import Collator, cut
 from lifechart.model.checkpoint import Model
+from lifechart.model.encoders import Pictures
+from lifechart.model.encoders.image import copies
 from lifechart.model.heads import WIDTHS
 from lifechart.model.inference import Told, tell
 from lifechart.model.questions import Questions, ask, history
-from lifechart.model.tokens import Tokens, tokenise
+from lifechart.model.tokens import Entries, Tokens, tokens_of, with_items
 from lifechart.model.vocabulary import QUANTILES
 
 NUM_LEFT_OUT = 5
@@ -27,66 +30,88 @@ _LEAST_EFFECT = 0.03
 _LEADING = 6
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the network told of one question, and which events of the chart that rests on."""
+
+    told: Told
+    chosen: NDArray[np.int64]
+    """Rows of Tokens, those that matter most first."""
+
+
 def drivers_of(
-    model: Model, collator: Collator, known: Timeline, tokens: Tokens, questions: Questions, told: Told
-) -> list[list[tuple[Driver, ...]]]:
-    """Return the drivers of one question's risks, by outcome and horizon, strongest first."""
-    chosen = shortlist(model, collator, tokens, questions, told)
-    outcomes = told.log_hazard.shape[1]
-    if not len(chosen):
-        return [[()] * len(WIDTHS)] * outcomes
-    without = _without_each(known, tokens.row[chosen])
-    variants = tokenise(without, model.vocabulary)
+    model: Model,
+    collator: Collator,
+    read: Entries,
+    tokens: Tokens,
+    questions: Questions,
+    look: Look,
+    known: Timeline,
+    pictures: Pictures | None = None,
+) -> list[list[tuple[tuple[int, float], ...]]]:
+    """Return the drivers of one question's risks by outcome and horizon: (row of the chart, effect), strongest first.
+
+    `read`: the entries of the chart `known`, which `tokens` were made of. `pictures`: where its images are.
+    """
+    outcomes = look.told.log_hazard.shape[1]
+    found: list[list[tuple[tuple[int, float], ...]]] = [[()] * len(WIDTHS) for _ in range(outcomes)]
+    if not len(look.chosen):
+        return found
+    rows = tokens.row[look.chosen]
+    variants = tokens_of(read.without_each(rows), model.vocabulary)
+    if tokens.items is not None:
+        images = copies(pictures, known.subject_id, len(rows))
+        variants = with_items(variants, _without_each(known, rows), model.vocabulary, images)
     # A chart's first event may be the one left out: ages then still count from the chart's own origin.
     micros = np.repeat(questions.micros + tokens.origin, variants.num_subjects) - variants.origin
     changed = tell(model.network, collator, variants, ask(variants, np.arange(variants.num_subjects), micros))
-    with_all = _log_cumulative(model, told)
-    effects = with_all - _log_cumulative(model, changed)
-    codes = known.events["code"].gather(tokens.row[chosen]).to_list()
-    orders, strong = np.argsort(-np.abs(effects), axis=0), np.abs(effects) >= _LEAST_EFFECT
-    rows = tokens.row[chosen].tolist()
-    return [
-        [
-            tuple(Driver(rows[i], codes[i], float(effects[i, o, h])) for i in orders[:, o, h] if strong[i, o, h])
-            for h in range(len(WIDTHS))
-        ]
-        for o in range(outcomes)
-    ]
+    effects = _log_cumulative(model, look.told) - _log_cumulative(model, changed)
+    strongest = np.argsort(-np.abs(effects), axis=0)
+    for place, o, h in np.argwhere(np.abs(np.take_along_axis(effects, strongest, axis=0)) >= _LEAST_EFFECT).tolist():
+        i = strongest[place, o, h]
+        found[o][h] += ((int(rows[i]), float(effects[i, o, h])),)
+    return found
 
 
-def shortlist(model: Model, collator: Collator, tokens: Tokens, questions: Questions, told: Told) -> NDArray[np.int64]:
-    """Return up to NUM_LEFT_OUT rows of Tokens that matter most for the outcomes that stand out.
+def look(model: Model, collator: Collator, tokens: Tokens, questions: Questions) -> Look:
+    """Answer one question as `tell` does, and choose up to NUM_LEFT_OUT rows that matter for what stands out.
 
     An outcome stands out by how far its hazard lies from the usual. For those, an event's weight is what its code's
     entries of the history add to the log hazard, the wide part directly and the deep part to first order.
     """
-    calibration = model.calibration
-    unusual = np.abs(told.log_hazard[0].mean(axis=1) - calibration.centre)
-    leading = np.argsort(-unusual)[:_LEADING]
     windows = cut(tokens, questions, collator.context)
     batch, _ = collator.batch(tokens, questions, windows, np.arange(1))
-    past = history(tokens, questions, model.vocabulary.valued, len(QUANTILES))
     head = model.network.hazards
     with torch.enable_grad():
-        x_RTD = model.network.encoder(batch.events).detach().requires_grad_(True)
+        x_RTD = model.network.encoder(batch.events)
+        modal = model.network.modal if batch.modal is not None else None
+        if modal is not None and batch.modal is not None:
+            x_RTD = modal.at_events(batch.modal, x_RTD)
+        x_RTD = x_RTD.detach().requires_grad_(True)
         code_QZ, wide_QO = head.read_history(batch.history)
         code_QZ = code_QZ.detach().requires_grad_(True)
-        hidden_RTD = model.network.backbone(x_RTD, batch.days_RT, batch.place_RT, batch.segment_RT)
+        hidden_RTD = model.network.backbone(x_RTD, batch.days_RT, batch.place_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
-        log_hazard, _ = head.forecast(hidden_QD, code_QZ, wide_QO.detach(), batch.features_QF, batch.had_QO)
-        total = log_hazard[0, torch.from_numpy(leading)].mean(dim=1).sum()
+        log_hazard, state = head.forecast(hidden_QD, code_QZ, wide_QO.detach(), batch.features_QF, batch.had_QO)
+        if modal is not None and batch.modal is not None:
+            log_hazard = log_hazard + modal(batch.modal).unsqueeze(-1)
+        log_hazard_QOB, state_QZ = (part.detach().float().cpu().numpy() for part in (log_hazard, state))
+        told = Told(log_hazard_QOB, state_QZ, batch.had_QO.cpu().numpy())
+        leading = torch.from_numpy(_leading(model, told))
+        total = log_hazard[0, leading].mean(dim=1).sum()
         by_event, by_code = torch.autograd.grad(total, [x_RTD, code_QZ])
     weights = head.history.weight.detach()[batch.history[0]] * batch.history[1].unsqueeze(1)
     deep = weights[:, : head.rank] @ by_code[0]
-    wide = weights[:, head.rank :][:, torch.from_numpy(leading)].abs().sum(dim=1)
+    wide = weights[:, head.rank :][:, leading].abs().sum(dim=1)
     score = np.zeros(len(tokens))
+    past = history(tokens, questions, model.vocabulary.valued, len(QUANTILES))
     np.add.at(score, past.token, (deep.abs() + wide).cpu().numpy())
     window_rows = np.arange(windows.first[0] - windows.lead[0], windows.last[0])
     window_rows[: windows.lead[0]] = np.arange(windows.lead[0])
     score[window_rows] += (by_event * x_RTD).sum(-1).abs().detach().flatten().cpu().numpy()[: len(window_rows)]
     score[tokens.row < 0] = 0.0
     best = np.argsort(-score)[:NUM_LEFT_OUT]
-    return best[score[best] > 0]
+    return Look(told, best[score[best] > 0])
 
 
 def _without_each(known: Timeline, rows: NDArray[np.int64]) -> pl.DataFrame:
@@ -95,6 +120,11 @@ def _without_each(known: Timeline, rows: NDArray[np.int64]) -> pl.DataFrame:
     keep = np.concatenate([np.delete(np.arange(size), row) for row in rows])
     copy = np.repeat(np.arange(len(rows)), size - 1)
     return known.events[keep].with_columns(subject_id=pl.Series(copy, dtype=pl.Int64))
+
+
+def _leading(model: Model, told: Told) -> NDArray[np.int64]:
+    unusual = np.abs(told.log_hazard[0].mean(axis=1) - model.calibration.centre)
+    return np.argsort(-unusual)[:_LEADING]
 
 
 def _log_cumulative(model: Model, told: Told) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lifechart.core import durable
-from lifechart.model.batches import Collator, Windows, cut, in_groups
+from lifechart.model import distributed, threads
+from lifechart.model.batches import Collator, Windows, alike, cut, in_groups
 from lifechart.model.first_stage import fit_first_stage
 from lifechart.model.heads import BaseRates, log_base_rates, survival
-from lifechart.model.network import Batch, Network
+from lifechart.model.modal_stage import fit_modalities
+from lifechart.model.network import Network
 from lifechart.model.questions import Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
+from lifechart.model.step import Cores, Objective, Part, autocast, parts_of, totals_of
+from lifechart.model.steps import start_rates
 from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import Vocabulary
 
@@ -35,7 +39,7 @@ class Recipe:
     weight_decay: float = 0.1
     prior: tuple[float, float] = (0.01, 0.25)
     """Scale and strength of the heavy-tailed prior on what a column of the history does to a log hazard."""
-    next_code_weight: float = 0.1
+    next_event_weight: float = 0.1
     recurrence_weight: float = 0.25
     averaging: float = 0.995
     warmup: float = 0.05
@@ -49,7 +53,7 @@ class Progress:
     """Where a fit stands, for whoever shows it."""
 
     stage: str
-    """`history` (the first, short) or `network`."""
+    """`history` (the first, short), `modalities` where there are any, or `network`."""
     step: int
     steps: int
     loss: float
@@ -98,9 +102,12 @@ class Fitter:
         torch.manual_seed(self.seed)
         base = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
         self.network = Network(self.vocabulary, self.size, base, self.recipe.dropout).to(self.device)
+        self.network.next_event.start_from(start_rates(self.train, self.vocabulary))
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.999))
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.999), fused=True)
         self.collator = Collator(self.vocabulary, self.size.context, self.device)
+        logits = self.size.batch_tokens * len(self.vocabulary)
+        self.learner = replace(self.collator, stride=max(1, -(-logits // self.recipe.most_logits)))
         self.step = 0
         self.epoch = 0
         self.events = 0
@@ -114,25 +121,29 @@ class Fitter:
     def run(self, stop_at: int | None = None) -> Fit:
         """Fit until the last epoch, until tuning loss stops falling, or until `stop_at` steps (to be resumed)."""
         began = time.perf_counter()
+        threads.keep_freed_memory()
         if not self._resume():
             self._first_stage()
         for each in self._settled():
             each.requires_grad_(False)
-        while self.epoch < self.size.epochs and not self._stale():
-            questions, windows, groups = self._plan(self.epoch)
-            done = self.step - sum(int(each["steps"]) for each in self.history)
-            for batch, asked in self._batches(self.train, questions, windows, groups[done:]):
-                loss = self._learn(batch, label_of(self.train, questions.take(asked), self.vocabulary))
-                self.losses.append(loss)
-                last = self.history[-1]["tuning_loss"] if self.history else math.nan
-                rate = (self.events - self.resumed_events) / (time.perf_counter() - began)
-                self.report(Progress("network", self.step, self.steps, loss, rate, last))
-                if self.step % self.save_every == 0:
-                    self._save()
-                if self.step == stop_at:
-                    self._save()
-                    return self._fit(began)
-            self._end_epoch(len(groups))
+        objective = Objective(self.network, self.recipe.recurrence_weight, self.recipe.next_event_weight)
+        cores = Cores(objective, self._precision())
+        with cores.at_work():
+            while self.epoch < self.size.epochs and not self._stale():
+                questions, windows, groups = self._plan(self.epoch)
+                done = self.step - sum(int(each["steps"]) for each in self.history)
+                for parts in self._parts(questions, windows, groups[done:]):
+                    loss = self._learn(cores, parts)
+                    self.losses.append(loss)
+                    last = self.history[-1]["tuning_loss"] if self.history else math.nan
+                    rate = (self.events - self.resumed_events) / (time.perf_counter() - began)
+                    self.report(Progress("network", self.step, self.steps, loss, rate, last))
+                    if self.step % self.save_every == 0:
+                        self._save()
+                    if self.step == stop_at:
+                        self._save()
+                        return self._fit(began)
+                self._end_epoch(len(groups))
         return self._fit(began)
 
     def _first_stage(self) -> None:
@@ -143,13 +154,24 @@ class Fitter:
             self.network.hazards, self.train, self.vocabulary, self.seed, self.recipe.recurrence_weight,
             self.recipe.prior, hear,
         )  # fmt: skip
+        if self.network.modal is not None:
+            fit_modalities(
+                self.network, self.collator, self.vocabulary, self.train, self.tuning, self.seed,
+                self.recipe.recurrence_weight, self.recipe.prior,
+                lambda step, steps, loss: self.report(Progress("modalities", step, steps, loss, math.nan, math.nan)),
+            )  # fmt: skip
         self.averaged.load_state_dict(self.network.state_dict())
         self.best, self.best_state = self.tuning_loss(), _copied(self.averaged)
         self.history.append({"steps": 0, "train_loss": loss, "tuning_loss": self.best})
 
     def _fit(self, began: float) -> Fit:
         network = copy.deepcopy(self.averaged)
-        network.load_state_dict(self.best_state)
+        if self.best < min((each["tuning_loss"] for each in self.history[1:]), default=math.inf):
+            # The first stage stands: the forecasts are its own, while what the backbone learnt of the next event stays.
+            first = {name: each for name, each in self.best_state.items() if name.startswith("hazards.")}
+            network.load_state_dict(first, strict=False)
+        else:
+            network.load_state_dict(self.best_state)
         return Fit(network, tuple(self.history), self.step, self.events, time.perf_counter() - began)
 
     def _end_epoch(self, steps: int) -> None:
@@ -169,46 +191,39 @@ class Fitter:
     def _plan(self, epoch: int) -> tuple[Questions, Windows, list[NDArray[np.int64]]]:
         rng = np.random.default_rng([self.seed, 2, epoch])
         questions = sample_questions(self.train, self.size.questions, rng)
-        windows = cut(self.train, questions, self.size.context)
+        windows = cut(self.train, questions, self.size.context, whole=True)
         order = rng.permutation(len(windows.first))
         return questions, windows, list(in_groups(windows.sizes, order, self.size.batch_tokens))
 
-    def _batches(
-        self, tokens: Tokens, questions: Questions, windows: Windows, groups: list[NDArray[np.int64]]
-    ) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
-        """Yield batches, the next one being packed while the last one is learnt from."""
+    def _parts(self, questions: Questions, windows: Windows, groups: list[NDArray[np.int64]]) -> Iterator[list[Part]]:
+        """Yield each step's parts, the next ones being collated while the last ones are learnt from."""
         with ThreadPoolExecutor(max_workers=1) as pool:
-            ready: Future[tuple[Batch, NDArray[np.int64]]] | None = None
+            ready: Future[list[Part]] | None = None
             for group in groups:
-                upcoming = pool.submit(self.collator.batch, tokens, questions, windows, group)
+                upcoming = pool.submit(parts_of, self.learner, self.train, questions, windows, group)
                 if ready is not None:
                     yield ready.result()
                 ready = upcoming
             if ready is not None:
                 yield ready.result()
 
-    def _learn(self, batch: Batch, labels: Labels) -> float:
-        # Seeding each step makes a resumed run draw the dropout that an unbroken one would have drawn.
-        torch.manual_seed(self.seed * 1_000_003 + self.step)
+    def _learn(self, cores: Cores, parts: list[Part]) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self.size.rate * self._schedule()
         self.network.train()
-        with self._precision():
-            output = self.network(batch)
-            auxiliary = self.network.next_code_loss(batch, output.hidden_RTD, self.recipe.most_logits)
-        main = survival(output.log_hazard_QOB, labels, self.recipe.recurrence_weight)
-        self.optimizer.zero_grad(set_to_none=True)
-        (main + self.recipe.next_code_weight * auxiliary).backward()  # type: ignore[no-untyped-call]
+        totals = totals_of(parts)
+        # Seeding each step makes a resumed run draw the dropout that an unbroken one would have drawn.
+        loss = cores.gradients(parts, totals, self.seed * 1_000_003 + self.step)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
-        self.events += batch.num_events
+        self.events += totals.events
         decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             ours: list[torch.Tensor] = list(self.averaged.parameters())
             theirs: list[torch.Tensor] = list(self.network.parameters())
             torch._foreach_lerp_(ours, theirs, 1.0 - decay)
-        return float(main.detach())
+        return loss
 
     def _schedule(self) -> float:
         share = self.step / max(self.steps, 1)
@@ -216,18 +231,18 @@ class Fitter:
             return (self.step + 1) / (self.recipe.warmup * self.steps + 1)
         return 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16_pays(self.device))
+    def _precision(self) -> torch.dtype | None:
+        return torch.bfloat16 if bfloat16_pays(self.device) else None
 
     def tuning_loss(self) -> float:
         """Return the survival loss of the averaged weights on the tuning split, first onsets only."""
         rng = np.random.default_rng([self.seed, 3])
         questions = sample_questions(self.tuning, self.size.questions, rng)
         windows = cut(self.tuning, questions, self.size.context)
-        groups = list(in_groups(windows.sizes, np.arange(len(windows.first)), self.size.batch_tokens))
         total, number = 0.0, 0
-        for batch, asked in self._batches(self.tuning, questions, windows, groups):
-            with torch.no_grad(), self._precision():
+        for part in alike(windows.sizes, np.arange(len(windows.first)), self.size.batch_tokens):
+            batch, asked = self.collator.batch(self.tuning, questions, windows, part)
+            with torch.no_grad(), autocast(self.device, self._precision()):
                 output = self.averaged(batch)
             labels = label_of(self.tuning, questions.take(asked), self.vocabulary)
             total += float(survival(output.log_hazard_QOB, labels, 0.0)) * len(asked)
@@ -244,14 +259,18 @@ class Fitter:
         ]
 
     def _settled(self) -> list[nn.Parameter]:
-        return [each for name, each in self.network.hazards.named_parameters() if not name.startswith("from_hidden")]
+        settled = [each for name, each in self.network.hazards.named_parameters() if not name.startswith("from_hidden")]
+        if self.network.modal is not None:
+            named = self.network.modal.named_parameters()
+            settled += [each for name, each in named if not name.startswith("fuse")]
+        return settled
 
     def _identity(self) -> str:
         shape = [asdict(self.size), asdict(self.recipe), self.seed, self.data_digest]
         return durable.digest_of([*shape, list(self.vocabulary.codes), len(self.train), len(self.tuning)])
 
     def _save(self) -> None:
-        if self.checkpoint is None:
+        if self.checkpoint is None or not distributed.world().leads:
             return
         state = {
             "identity": self._identity(), "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),

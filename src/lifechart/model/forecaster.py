@@ -17,18 +17,29 @@ from lifechart.core.timeline import DEATH, Timeline
 from lifechart.model.batches import Collator
 from lifechart.model.calibration import around
 from lifechart.model.checkpoint import Model, load_model
-from lifechart.model.drivers import drivers_of
+from lifechart.model.drivers import drivers_of, look
+from lifechart.model.encoders import Pictures
 from lifechart.model.heads import cumulative_incidence
 from lifechart.model.inference import Told, tell
-from lifechart.model.questions import HORIZONS, Questions, ask_prompts
-from lifechart.model.tokens import Tokens, tokenise, tokenise_timeline
+from lifechart.model.labelled.folder import is_labelled
+from lifechart.model.labelled.forecaster import LabelledForecaster, load_labelled
+from lifechart.model.live_notes import as_learnt
+from lifechart.model.questions import HORIZONS, ask_prompts
+from lifechart.model.stack import Stack, load_stack
+from lifechart.model.tokens import timeline_entries, tokenise, tokens_of, with_items
 
 
 class NetworkForecaster:
     """Keeps the Forecaster contract. Stateless between calls; safe to share among threads."""
 
-    def __init__(self, model: Model, device: torch.device | None = None) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device | None = None,
+        stack: Stack | None = None,
+        pictures: Pictures | None = None,
+    ) -> None:
+        self.model, self.stack, self.pictures = model, stack, pictures
         self.collator = Collator(model.vocabulary, model.size.context, device or torch.device("cpu"))
         outcomes = model.vocabulary.outcomes
         self._death = outcomes.index(DEATH) if DEATH in outcomes else None
@@ -61,32 +72,36 @@ class NetworkForecaster:
         Events after a prompt's time are never read for it: attention is causal, and the history stops there too.
         """
         asked = events.join(prompts.select("subject_id").unique(), on="subject_id", how="semi")
-        tokens = tokenise(asked, self.model.vocabulary)
+        tokens = tokenise(asked, self.model.vocabulary, self.pictures)
         told = tell(self.model.network, self.collator, tokens, ask_prompts(tokens, prompts), advance)
-        return self._probabilities(told)
+        return self._probabilities(told, asked, prompts)
 
     def forecast(self, timeline: Timeline, as_of: datetime) -> Forecast:
         """Return every outcome at every horizon for one chart, with intervals, drivers and novelty.
 
         Raises InputError for a chart without any event up to `as_of`.
         """
-        known = timeline.until(as_of)
+        known = as_learnt(timeline.until(as_of), self.model.vocabulary)
         if not len(known):
             raise InputError("timeline", "no event", f"a chart with events up to {as_of:%Y-%m-%d}")
-        tokens = tokenise_timeline(known, self.model.vocabulary)
+        read = timeline_entries(known, self.model.vocabulary)
+        events = known.events.with_columns(subject_id=pl.lit(known.subject_id, pl.Int64))
+        tokens = with_items(tokens_of(read, self.model.vocabulary), events, self.model.vocabulary, self.pictures)
         prompt = pl.DataFrame({"subject_id": [timeline.subject_id], "prediction_time": [as_of]})
         questions = ask_prompts(tokens, prompt)
-        told = tell(self.model.network, self.collator, tokens, questions)
-        probability = self._probabilities(told)[0]
+        seen = look(self.model, self.collator, tokens, questions)
+        told = seen.told
+        probability = self._probabilities(told, _rows_of(known), prompt)[0]
         low, high = around(probability, self.model.calibration.errors(told.state)[0][:, None])
-        drivers = self._drivers(known, tokens, questions, told)
+        drivers = drivers_of(self.model, self.collator, read, tokens, questions, seen, known, self.pictures)
+        codes = known.events.get_column("code")
         risks = tuple(
             Risk(
                 outcome=outcome,
                 horizon_days=horizon,
                 probability=float(probability[o, h]),
                 interval=Interval(float(low[o, h]), float(high[o, h])),
-                drivers=drivers[o][h],
+                drivers=tuple(Driver(row, codes[row], effect) for row, effect in drivers[o][h]),
                 already_recorded=bool(told.had[0, o]),
             )
             for o, outcome in enumerate(self.outcomes)
@@ -95,15 +110,30 @@ class NetworkForecaster:
         novelty = float(self.model.calibration.novelty(told.state)[0])
         return Forecast(timeline.subject_id, as_of, risks, novelty, self.digest)
 
-    def _probabilities(self, told: Told) -> NDArray[np.float32]:
-        return cumulative_incidence(self.model.calibration.hazards(told.log_hazard), self._death)
+    def _probabilities(self, told: Told, events: pl.DataFrame, prompts: pl.DataFrame) -> NDArray[np.float32]:
+        """Return probabilities [Q, O, H], the trees' corrections of first onsets included where there are any.
 
-    def _drivers(
-        self, known: Timeline, tokens: Tokens, questions: Questions, told: Told
-    ) -> list[list[tuple[Driver, ...]]]:
-        return drivers_of(self.model, self.collator, known, tokens, questions, told)
+        Drivers and intervals are the network's own.
+        """
+        log_hazard = self.model.calibration.hazards(told.log_hazard)
+        if self.stack is not None:
+            added = self.stack.corrections(events, prompts, told.state, len(self.outcomes))
+            log_hazard = log_hazard + (added * ~told.had)[:, :, None]
+        return cumulative_incidence(log_hazard, self._death)
 
 
-def load_forecaster(folder: Path, device: torch.device | None = None) -> NetworkForecaster:
-    """Load a model that `lifechart train` wrote; raises InputError if the folder does not hold one."""
-    return NetworkForecaster(load_model(folder, device), device)
+def _rows_of(chart: Timeline) -> pl.DataFrame:
+    return chart.events.with_columns(subject_id=pl.lit(chart.subject_id, pl.Int64))
+
+
+def load_forecaster(
+    folder: Path, device: torch.device | None = None, pictures: Pictures | None = None
+) -> NetworkForecaster | LabelledForecaster:
+    """Load a model that `lifechart train` wrote; raises InputError if the folder does not hold one.
+
+    `pictures`: where the images of those asked about are; without it a model that reads images does without.
+    """
+    if is_labelled(folder):
+        return load_labelled(folder)
+    model = load_model(folder, device)
+    return NetworkForecaster(model, device, load_stack(folder, model.config), pictures)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lifechart.model.kernels import Dropout
 from lifechart.model.questions import EDGES, Labels
 
 # Shapes: Q questions, D width, F plain features of a question, C history columns, Z rank, O outcomes, B intervals.
@@ -44,14 +46,14 @@ class HazardHead(nn.Module):
         self.outcomes, self.rank = outcomes, rank
         self.history = nn.EmbeddingBag(columns, rank + outcomes, mode="sum")
         self.from_history = nn.Linear(rank + features, 2 * rank)
-        self.to_state = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * rank, rank))
+        self.to_state = nn.Sequential(nn.SiLU(), Dropout(dropout), nn.Linear(2 * rank, rank))
         self.by_age = nn.Linear(features, outcomes, bias=False)
         self.out = nn.Linear(rank, outcomes)
         self.out_by_bin = nn.Linear(rank, outcomes * NUM_BINS)
         # Begun at nothing: what the backbone adds, it has to earn.
         earned = nn.Linear(rank, outcomes, bias=False)
         nn.init.zeros_(earned.weight)
-        self.from_hidden = nn.Sequential(nn.Linear(width + rank, rank), nn.SiLU(), nn.Dropout(dropout), earned)
+        self.from_hidden = nn.Sequential(nn.Linear(width + rank, rank), nn.SiLU(), Dropout(dropout), earned)
         self.register_buffer("base_OB", torch.tensor(base.first))
         self.register_buffer("again_OB", torch.tensor(base.again))
         self.again_shift = nn.Parameter(torch.zeros(outcomes))
@@ -153,3 +155,29 @@ def cumulative_incidence(log_hazard: NDArray[np.float32], death: int | None) -> 
     staying = np.cumprod(1.0 - leaving, axis=2)
     alive = np.concatenate([np.ones_like(staying[:, :, :1]), staying[:, :, :-1]], axis=2)
     return np.cumsum(alive * leaving * hazard / np.maximum(total, 1e-300), axis=2).astype(np.float32)
+
+
+def incidence_within(
+    hazard_QCB: NDArray[np.floating[Any]],
+    death_QB: NDArray[np.floating[Any]] | None,
+    is_death_C: NDArray[np.bool_],
+    days_H: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Return probabilities [Q, C, H] of a first event within any number of days up to the last edge, death competing.
+
+    As `cumulative_incidence`, but anywhere within an interval; hazards are a day, not logarithms. `is_death_C` says
+    which columns hold death themselves.
+    """
+    hazard = hazard_QCB.astype(np.float64)
+    competing = np.zeros_like(hazard) if death_QB is None else np.broadcast_to(death_QB[:, None], hazard.shape).copy()
+    competing[:, is_death_C] = 0.0
+    total = hazard + competing
+    share = hazard / np.maximum(total, 1e-300)
+    passed = np.clip(days_H[:, None] - np.array(EDGES[:-1]), 0.0, np.array(WIDTHS))
+    out = np.zeros((*hazard.shape[:2], len(days_H)))
+    alive = np.ones_like(out)
+    for b in range(hazard.shape[2]):
+        leaving = -np.expm1(-total[:, :, b, None] * passed[:, b])
+        out += alive * leaving * share[:, :, b, None]
+        alive *= 1.0 - leaving
+    return out.astype(np.float32)

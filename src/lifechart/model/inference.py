@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lifechart.model.batches import Collator, cut, in_groups
+from lifechart.model.batches import Collator, alike, cut
 from lifechart.model.network import Network
 from lifechart.model.questions import Questions
 from lifechart.model.tokens import Tokens
@@ -47,7 +47,7 @@ def tell(
         return told
     windows = cut(tokens, questions, collator.context)
     done = 0
-    for group in in_groups(windows.sizes, np.arange(len(windows.first)), _BATCH_TOKENS):
+    for group in alike(windows.sizes, np.arange(len(windows.first)), _BATCH_TOKENS):
         batch, asked = collator.batch(tokens, questions, windows, group)
         with torch.inference_mode():
             output = network(batch)

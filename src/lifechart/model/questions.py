@@ -9,11 +9,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lifechart.core.errors import InputError
-from lifechart.model.tokens import DAY_US, RECENT_DAYS, Tokens
+from lifechart.model.tokens import DAY_US, RECENT_DAYS, YEAR_US, Tokens
+from lifechart.model.usual import hats
 
 EDGES = (0.0, 30.0, 90.0, 365.0, 1825.0)
 """Edges, in days, of the intervals in which a hazard is constant; all but the first are the horizons."""
 HORIZONS = (30, 90, 365, 1825)
+_MIDDLE_AGE = 50.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def sample_questions(tokens: Tokens, per_subject: float, rng: np.random.Generato
 
 def label(tokens: Tokens, questions: Questions, num_outcomes: int) -> Labels:
     """Look up what came after each question; observation ends at death or at the record's end."""
-    marked = np.flatnonzero(tokens.outcome >= 0)
+    marked = tokens.onsets
     first = np.searchsorted(marked, tokens.starts[questions.subject])
     last = np.searchsorted(marked, tokens.starts[questions.subject + 1])
     pair, place = ragged(first, last)
@@ -132,14 +134,20 @@ def ragged(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[n
     return which, np.repeat(first, size) + within
 
 
-NUM_PLAIN = 11
+NUM_PLAIN = 16
 """Columns of the history that every code has, before those of its value scale."""
+NUM_LEVELS = 4
+"""Levels of each valued code that enter through knots: the last, the mean, the least and the greatest."""
+FACT_AGES = (2.0, 15.0, 30.0, 45.0, 60.0, 75.0, 90.0)
+"""Knots, in years, of the age basis in which an undated fact (sex, ancestry) is read."""
+_OF_TIME = [2, 3, 4, 5, 6, 11, 12]
+"""The plain columns that speak of time or age: those of an undated fact hold its age basis instead."""
 
 
 @dataclass(frozen=True)
 class History:
     """The whole past at each question, as a sparse matrix [Q, columns]: for each code met so far, how often, how long
-    ago, its last value and the mean of its values. `offsets` [Q] is where each question's entries begin.
+    ago, its last value, the mean of its values and their extremes. `offsets` [Q] is where a question's entries begin.
     """
 
     column: NDArray[np.int64]
@@ -151,7 +159,7 @@ class History:
 
 def num_columns(num_codes: int, num_valued: int, num_knots: int) -> int:
     """Return the width of the history matrix."""
-    return num_codes * NUM_PLAIN + num_valued * 2 * num_knots
+    return num_codes * NUM_PLAIN + num_valued * NUM_LEVELS * num_knots
 
 
 def history(tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num_knots: int) -> History:
@@ -163,45 +171,58 @@ def history(tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num
     latest = tokens.next_same[row] >= questions.stop[which]
     which, row = which[latest], row[latest]
     code = tokens.code[row]
-    years = np.maximum(questions.micros[which] - tokens.micros[row], 0) / (DAY_US * 365.25)
-    since_first = np.maximum(questions.micros[which] - tokens.first_micros[row], 0) / (DAY_US * 365.25)
-    dated = ~tokens.static[row]
-    middle = (num_knots - 1) / 2
-    # A mean of few noisy values says little of what lies behind them: draw it to the middle as a posterior mean would.
-    trusted = tokens.count[row] / (tokens.count[row] + 1.5)
-    trend = np.nan_to_num(tokens.last_level[row] - tokens.mean_level[row])
-    plain = np.stack(
-        [
-            np.ones(len(row)),
-            np.log(tokens.count[row]),
-            np.log1p(tokens.recent[row] * np.exp(-years * 365.25 / RECENT_DAYS)) * dated,
-            np.exp(-years * 12.0) * dated,
-            np.exp(-years * 3.0) * dated,
-            np.log1p(since_first) / 3.0 * dated,
-            np.log1p(years) / 3.0 * dated,
-            trend / 3.0,
-            np.nan_to_num(tokens.last_level[row] - middle) / middle,
-            np.nan_to_num(tokens.mean_level[row] - middle) / middle * trusted,
-            np.nan_to_num(tokens.recent_level[row] - middle) / middle,
-        ],
-        axis=1,
-    ).astype(np.float32)
+    plain = _plain(tokens, row, questions.micros[which], (num_knots - 1) / 2)
     columns = code[:, None] * NUM_PLAIN + np.arange(NUM_PLAIN)
 
     scaled = valued[code] >= 0
-    base = len(valued) * NUM_PLAIN + valued[code] * 2 * num_knots
-    last, last_weight = _between_knots(tokens.last_level[row], num_knots)
-    mean, mean_weight = _between_knots(tokens.mean_level[row], num_knots)
-    levels = np.concatenate([base[:, None] + last, base[:, None] + num_knots + mean], axis=1)
-    level_weights = np.concatenate([last_weight, mean_weight], axis=1)
+    base = len(valued) * NUM_PLAIN + valued[code] * NUM_LEVELS * num_knots
+    levels = (tokens.last_level, tokens.mean_level, tokens.least_level, tokens.greatest_level)
+    places, shares = zip(*(_between_knots(level[row], num_knots) for level in levels), strict=True)
+    level_columns = np.concatenate([base[:, None] + n * num_knots + place for n, place in enumerate(places)], axis=1)
+    level_weights = np.concatenate(shares, axis=1)
 
-    column = np.concatenate([columns, levels], axis=1)
+    column = np.concatenate([columns, level_columns], axis=1)
     weight = np.concatenate([plain, level_weights], axis=1)
     used = np.concatenate([plain != 0, (level_weights != 0) & scaled[:, None]], axis=1)
     per_entry = used.sum(axis=1)
     number = np.bincount(np.repeat(which, per_entry), minlength=len(questions))
     offsets = np.cumsum(number) - number
     return History(column[used], weight[used], offsets, np.repeat(row, per_entry))
+
+
+def _plain(tokens: Tokens, row: NDArray[np.int64], asked: NDArray[np.int64], middle: float) -> NDArray[np.float32]:
+    """Return the plain columns [n, NUM_PLAIN] of each code's last event, at the moment it is `asked` about.
+
+    What a code says depends on the age: so do its presence and its number, each once more times the age.
+    """
+    years = np.maximum(asked - tokens.micros[row], 0) / YEAR_US
+    since_first = np.maximum(asked - tokens.first_micros[row], 0) / YEAR_US
+    age = asked / YEAR_US
+    static = tokens.static[row]
+    number, values = np.log(tokens.count[row]), tokens.num_values[row]
+    # A mean of few noisy values says little of what lies behind them: draw it to the middle as a posterior mean would.
+    trusted = tokens.count[row] / (tokens.count[row] + 1.5)
+    columns = [
+        np.ones(len(row)),
+        number,
+        np.log1p(tokens.recent[row] * np.exp(-years * 365.25 / RECENT_DAYS)),
+        np.exp(-years * 12.0),
+        np.exp(-years * 3.0),
+        np.log1p(since_first) / 3.0,
+        np.log1p(years) / 3.0,
+        np.nan_to_num(tokens.last_level[row] - tokens.mean_level[row]) / 3.0,
+        np.nan_to_num(tokens.last_level[row] - middle) / middle,
+        np.nan_to_num(tokens.mean_level[row] - middle) / middle * trusted,
+        np.nan_to_num(tokens.recent_level[row] - middle) / middle,
+        (age - _MIDDLE_AGE) / 30.0,
+        (age - _MIDDLE_AGE) / 30.0 * number,
+        np.nan_to_num(tokens.last_excess[row]) / middle,
+        np.nan_to_num(tokens.mean_excess[row]) / middle * values / (values + 1.5),
+        np.nan_to_num(tokens.mean_excess[row]) / middle * values / (values + 6.0),
+    ]
+    plain = np.stack(columns, axis=1).astype(np.float32)
+    plain[np.flatnonzero(static)[:, None], _OF_TIME] = hats(age[static], FACT_AGES)
+    return plain
 
 
 def _between_knots(level: NDArray[np.float32], num_knots: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -1,7 +1,8 @@
-"""How many cores one pass of the network may use. Small passes are done soonest on one."""
+"""How many cores this process may use, and how: many small passes side by side, rather than one pass on many cores."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import torch
 
 SMALL_WIDTH = 96
 """Up to this width torch's threads wait for each other longer than they work."""
+_most = 0
 
 
 def limit(num: int) -> None:
@@ -20,12 +22,43 @@ def limit(num: int) -> None:
     torch.set_num_threads(num)
 
 
+def cores() -> int:
+    """Return how many cores this process may use, even where one pass is held to fewer."""
+    return max(_most, torch.get_num_threads())
+
+
 @contextmanager
-def suited_to(width: int) -> Iterator[None]:
-    """Use one core for small networks and every core for large ones, and put back what was set before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if width <= SMALL_WIDTH else before)
+def limited_to(num: int) -> Iterator[None]:
+    """Give each pass `num` cores, and put back what was set before."""
+    global _most
+    before, most = torch.get_num_threads(), _most
+    _most = cores()
+    torch.set_num_threads(num)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        _most = most
+
+
+@contextmanager
+def suited_to(width: int) -> Iterator[None]:
+    """Use one core for each pass of a small network and every core for one of a large one."""
+    with limited_to(1 if width <= SMALL_WIDTH else cores()):
+        yield
+
+
+def keep_freed_memory() -> None:
+    """Ask the C library not to hand freed memory back at once: a step frees and wants the same sizes over and over.
+
+    Handing it back and forth cost a step thousands of page faults, each thread with a store of its own several times
+    over. Nothing happens where the library is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in _KEEP.items():
+            mallopt(parameter, value)
+
+
+_KEEP = {-1: 256 << 20, -3: 32 << 20, -8: 1}
+"""M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX of glibc's <malloc.h>."""

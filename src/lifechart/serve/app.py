@@ -26,7 +26,7 @@ from lifechart.release.protocol import open_registry
 from lifechart.release.shadow.course import Course
 from lifechart.release.shelf import Shelf, open_shelf
 from lifechart.release.trial.roster import Roster
-from lifechart.serve import pages, sign_in
+from lifechart.serve import memory, pages, sign_in
 from lifechart.serve.access import Access
 from lifechart.serve.audit import Auditor
 from lifechart.serve.bedside import House
@@ -123,7 +123,15 @@ def open_house(
 
 def run(settings: Settings) -> None:
     """Serve until stopped. Uvicorn's own access log is off: it would write addresses, and those name patients."""
-    uvicorn.Server(server_config(create_app(settings), settings.host, settings.port)).run()
+    uvicorn.Server(server_config(create_app(settings, _open_for_good), settings.host, settings.port)).run()
+
+
+def _open_for_good(settings: Settings) -> House:
+    """Open the house in a process that serves it and does nothing else."""
+    house = open_house(settings)
+    house.predictor.prepare()
+    memory.keep()
+    return house
 
 
 def server_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:

@@ -28,6 +28,7 @@ from lifechart.core.settings import Settings
 from lifechart.core.timeline import Timeline
 from lifechart.ledger.log import open_log
 from lifechart.release.shelf import Shelf, open_shelf
+from lifechart.serve import memory
 
 log = logging.getLogger("lifechart.serve")
 
@@ -102,9 +103,21 @@ class Predictor:
         """Return the Report of a release, verified when it is first asked for."""
         key = name, version
         if key not in self._reports:
-            release = await asyncio.to_thread(self._shelf.get, name, version)
-            self._reports[key] = await asyncio.to_thread(Report.load, release.report)
+            self._reports[key] = await asyncio.to_thread(self._read_report, name, version)
         return self._reports[key]
+
+    def prepare(self) -> None:
+        """Read the Reports of what is on the shelf before anybody asks; faults are said when somebody does."""
+        for name in self.capabilities:
+            try:
+                version = self._shelf.state(name).version
+                if version is not None:
+                    self._reports[name, version] = self._read_report(name, version)
+            except LifechartError as error:
+                log.warning("the Report of %s is not ready: %s", name, type(error).__name__)
+
+    def _read_report(self, name: str, version: str) -> Report:
+        return Report.load(self._shelf.get(name, version).report)
 
     def close(self) -> None:
         """Let the running answers finish and stop the workers."""
@@ -164,6 +177,7 @@ def _warm() -> None:
             _desk._current(name)
         except LifechartError as error:
             log.warning("%s is not ready: %s", name, type(error).__name__)
+    memory.keep()
 
 
 def _answer_at_desk(name: str, timeline: Timeline, as_of: datetime, names: dict[str, str]) -> Given:

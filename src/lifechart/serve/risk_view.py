@@ -67,9 +67,10 @@ def risks(answer: Answer, behind: Behind, timeline: Timeline, decided: dict[str,
     headlines = {outcome: headline(claims) for outcome, claims in by_outcome.items()}
     highest = max((claim.interval.high for claim in headlines.values() if claim.interval), default=0.0)
     scale = next(each for each in _SCALES if each >= min(1.0, highest))
+    age, sex = timeline.age_at(answer.as_of) or 0.0, sex_of(timeline) or ""
     views = []
     for outcome, claims in by_outcome.items():
-        groups = people_like(behind, timeline, answer.as_of, headlines[outcome])
+        groups = people_like(behind, age, sex, headlines[outcome])
         usual = nearest(groups, policy()["min_subgroup_events"])
         if usual is None:
             continue
@@ -95,11 +96,10 @@ def headline(claims: list[Claim]) -> Claim:
     return min(claims, key=lambda claim: abs((claim.horizon_days or 0) - policy()["headline_days"]))
 
 
-def people_like(behind: Behind, timeline: Timeline, as_of: datetime, claim: Claim) -> list[Comparison]:
+def people_like(behind: Behind, age: float, sex: str, claim: Claim) -> list[Comparison]:
     """Return how the model did on people of this age and sex, for one claim."""
     assert claim.outcome is not None
     assert claim.horizon_days is not None
-    age, sex = timeline.age_at(as_of) or 0.0, sex_of(timeline) or ""
     return examined(behind.report).like(behind.forecaster, claim.outcome, claim.horizon_days, age, sex)
 
 

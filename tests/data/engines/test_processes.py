@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,21 @@ def test_every_task_is_done_when_it_returns(tmp_path: Path, workers: int) -> Non
         run("first", touch, ((tmp_path, number) for number in range(5)))
         assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2", "3", "4"]
         run("nothing", touch, [])
+
+
+def sign(folder: Path, number: int) -> None:
+    with (folder / str(number)).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(0.01)
+
+
+def test_each_task_is_done_once_and_this_process_does_its_share(tmp_path: Path) -> None:
+    with open_engine("processes", workers=3, progress=False) as run:
+        run("all", sign, ((tmp_path, number) for number in range(300)))
+    done = [path.read_text().splitlines() for path in tmp_path.iterdir()]
+    assert len(done) == 300
+    assert all(len(signed) == 1 for signed in done)
+    assert str(os.getpid()) in {signed[0] for signed in done}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -121,7 +121,7 @@ def frame(*rows: dict[str, Any]) -> pl.DataFrame:
     ],
 )
 def test_what_a_data_set_takes(said: dict[str, Any], value: float | None, text: str | None) -> None:
-    read, lost = results.read(frame({"kind": "laboratory"} | said), words=False)
+    read, lost = results.read(frame({"kind": "laboratory"} | said))
     assert read.select("numeric_value", "text_value").row(0) == (
         pytest.approx(value) if value is not None else None,
         text,
@@ -130,29 +130,25 @@ def test_what_a_data_set_takes(said: dict[str, Any], value: float | None, text: 
     assert lost == (said.get("text_value") is not None and not (kept and "Smith" not in str(said.get("text_value"))))
 
 
-def test_a_live_chart_keeps_its_words() -> None:
-    said = [
-        {"kind": "laboratory", "text_value": "Dr. Smith says 5"},
-        {"kind": "note", "text_value": "<5"},
-        {"kind": "laboratory", "text_value": "<5"},
-        {"kind": "laboratory", "numeric_value": 1.0},
-    ]
-    read, lost = results.read(frame(*said), words=True)
-    assert lost == 0
-    assert read.select("numeric_value", "text_value").rows() == [
-        (None, "Dr. Smith says 5"),
-        (None, "<5"),
-        (5.0, "<"),
-        (1.0, None),
-    ]
+@pytest.mark.parametrize(
+    ("said", "value", "text"),
+    [
+        (("laboratory", None, None, "Dr. Smith says 5"), None, "Dr. Smith says 5"),
+        (("note", None, None, "<5"), None, "<5"),
+        (("laboratory", None, None, "<5"), 5.0, "<"),
+        (("laboratory", 1.0, None, None), 1.0, None),
+    ],
+)
+def test_a_live_chart_keeps_its_words(said: tuple[Any, ...], value: float | None, text: str | None) -> None:
+    assert results.read_one(*said)[::2] == (value, text)
 
 
 def test_the_rows_that_are_read_are_not_changed() -> None:
     rows = frame({"kind": "laboratory", "text_value": "<5"}, {"kind": "laboratory", "numeric_value": 1.0})
     before = rows.clone()
-    results.read(rows, words=False)
+    results.read(rows)
     assert rows.equals(before)
-    assert results.read(rows, words=False)[0].columns == rows.columns
+    assert results.read(rows)[0].columns == rows.columns
 
 
 BOUND = st.none() | st.integers(0, 20)
@@ -165,6 +161,35 @@ def test_the_fast_judgement_is_the_slow_one(
     rows = frame({"numeric_value": value, "low": low, "high": high, "comparator": comparator})
     found = rows.select(marks.judgement(pl.col("comparator"))).item()
     assert found == marks.judge(value, low, high, comparator)
+
+
+SAID = (
+    *[text for text, *_ in UNDERSTOOD],
+    *("Dr. Smith says 5", "", "H", "< L", "5-10 H", "H implausible", "positive", "POS.", "1:160", "555-1234"),
+)
+
+
+@given(
+    kind=st.sampled_from(["laboratory", "vital", "note", "condition"]),
+    value=st.none() | st.floats(0, 400, width=32),
+    unit=st.none() | st.sampled_from(["mg/dL", "drops"]),
+    text=st.none() | st.sampled_from(SAID),
+    comparator=st.none() | st.sampled_from(["<", ">=", "ad"]),
+    low=BOUND,
+    high=BOUND,
+    flag=st.none() | st.sampled_from(["H", "LL", "POS", "asked-declined"]),
+)
+def test_a_live_chart_reads_what_a_data_set_does(
+    kind: str, value: float | None, unit: str | None, text: str | None, **marked: Any
+) -> None:
+    row = {"kind": kind, "numeric_value": value, "unit": unit, "text_value": text} | marked
+    read, lost = results.read(frame(row))
+    in_data = read.select("numeric_value", "unit", "text_value").row(0)
+    live = results.read_one(kind, value, unit, text, tuple(marked.values()))
+    if lost:
+        assert (live.text, in_data) == (text, (live.value, live.unit, None))
+    else:
+        assert tuple(live) == in_data
 
 
 @pytest.mark.parametrize("module", [results, marks])

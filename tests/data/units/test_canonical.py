@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,29 @@ def test_what_was_written_can_be_found_back(chart: tuple[pl.DataFrame, pl.DataFr
     )
     for value, was, factor, offset in back.select("numeric_value", "was", "factor", "offset").iter_rows():
         assert (value - (offset or 0.0)) / (factor or 1.0) == pytest.approx(was, rel=1e-4, abs=1e-3)
+
+
+MARKS = st.none() | st.sampled_from(["H", "5-10", "5-10 H", "<", "H implausible", "implausible", "positive"])
+ODD = st.none() | st.sampled_from([0.0, 9000.0, float("inf"), float("nan")])
+
+
+@given(charts(), st.lists(MARKS, min_size=12, max_size=12), st.lists(ODD, min_size=12, max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_one_event_comes_out_as_a_frame_of_them(
+    chart: tuple[pl.DataFrame, pl.DataFrame], texts: list[str | None], odd: list[float | None]
+) -> None:
+    plain = [(code, value, unit, text) for (code, value, unit, _), text in zip(chart[1].rows(), texts, strict=False)]
+    strange = [(code, value, unit, text) for (code, _, unit, text), value in zip(plain, odd, strict=False)]
+    lacking = [(code, value, None, text) for code, value, _, text in plain]
+    events = frame(*plain, *strange, *lacking, *[("OTHER//X", value, "drops", None) for value in odd])
+    whole = units.canonical(events).events
+    for before, after in zip(events.rows(), whole.rows(), strict=True):
+        code, value, unit, text = before
+        found_value, found_unit, found_text = units.canonical_one(code, value, unit, text)
+        assert (code, found_unit, found_text) == (after[0], after[2], after[3])
+        assert found_value == after[1] or (isnan(found_value or 0) and isnan(after[1] or 0))
+        (alone,) = units.canonical(frame(before)).events.rows()
+        assert str(alone) == str(after)
 
 
 def test_other_columns_pass_whatever_they_are_called() -> None:

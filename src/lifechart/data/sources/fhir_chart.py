@@ -12,14 +12,10 @@ import polars as pl
 from lifechart.core.errors import RecordError
 from lifechart.core.timeline import COLUMNS, Timeline
 from lifechart.data import units
-from lifechart.data.sources import LINKED, ROWS, results
+from lifechart.data.sources import LINKED, results
 from lifechart.data.sources.fhir_reader import Reader
 from lifechart.data.sources.fhir_rows import UNCODED, Resource, Rows, microseconds, moment
 from lifechart.data.sources.order import rank
-
-_UNMARKED = (None, None, None, None)
-_ORDER = 7
-# Length of the part of an event's tuple that orders it and, but for the rank, says what it is; see _events.
 
 
 class Chart(NamedTuple):
@@ -53,18 +49,17 @@ def chart(resources: Iterable[Resource], as_of: datetime | None = None) -> Chart
     subjects = {ids[row[1]] for row in rows.rows}
     if len(subjects) != 1 or not reader.counts["Patient", "kept"]:
         raise RecordError("chart", f"{len(subjects)} patients", "resources of one patient, its Patient among them")
-    events = sorted(_in_one_unit(_events(rows, as_of)), key=_key)
-    kept = [
-        event for before, event in zip([None, *events], events, strict=False) if _content(event) != _content(before)
-    ]
-    times, _, codes, values, texts, units, kinds, references = zip(*kept, strict=True)
+    # What comes twice counts once; a stable sort keeps the reference that came first.
+    events = {_key(event): event for event in reversed(_events(rows, as_of))}
+    kept = (events[key] for key in sorted(events))
+    times, _, codes, values, texts, written, kinds, references = zip(*kept, strict=True)
     frame = pl.DataFrame(
         {
             "time": pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("us")),
             "code": codes,
             "numeric_value": pl.Series(values, dtype=pl.Float64, strict=False).cast(pl.Float32),
             "text_value": texts,
-            "unit": units,
+            "unit": written,
             "kind": kinds,
             "reference": references,
         },
@@ -76,7 +71,10 @@ def chart(resources: Iterable[Resource], as_of: datetime | None = None) -> Chart
 
 
 def _events(rows: Rows, as_of: datetime | None) -> list[tuple[Any, ...]]:
-    """Return (time, rank, code, value, text, unit, kind, reference, *marks) of each row, links followed."""
+    """Return (time, rank, code, value, text, unit, kind, reference) of each row, links followed, values put right.
+
+    Words that no list holds stay, for the page.
+    """
     visits: dict[str, int] = {}
     for _, _, identity, concept, time, *_ in rows.rows:
         if rows.table[concept][3] == "Encounter" and time is not None:
@@ -97,30 +95,18 @@ def _events(rows: Rows, as_of: datetime | None) -> list[tuple[Any, ...]]:
             time = visits.get(link)
         if time is not None and time == bare:
             time = now
-        marks = rows.marks.get(number, _UNMARKED)
-        events.append((time, rank(code, kind), code, value, text, unit, kind, reference, *marks))
+        if value is not None or text is not None or unit is not None or number in rows.marks:
+            read = results.read_one(kind, units.single(value), unit, text, rows.marks.get(number, results.UNSAID))
+            value, unit, text = units.canonical_one(code, *read)
+        events.append((time, rank(code, kind), code, value, text, unit, kind, reference))
     return events
 
 
-def _in_one_unit(events: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Put values right by the functions that training data go through; words that no list holds stay, for the page."""
-    times, ranks, codes, values, texts, written, kinds, references, *marks = zip(*events, strict=True)
-    columns = {"code": codes, "numeric_value": values, "text_value": texts, "unit": written, "kind": kinds}
-    columns |= dict(zip(("comparator", "low", "high", "flag"), marks, strict=True))
-    frame = pl.DataFrame(columns, schema={name: ROWS[name] for name in columns}, strict=False)
-    read, _ = results.read(frame, words=True)
-    found = units.canonical(read).events
-    put_right = (found.get_column(name).to_list() for name in ("code", "numeric_value", "text_value", "unit", "kind"))
-    return list(zip(times, ranks, *put_right, references, strict=True))
-
-
 def _key(event: tuple[Any, ...]) -> tuple[Any, ...]:
-    # None does not compare: what is not stated comes first.
-    return tuple((part is not None, part) if part is not None else (False,) for part in event[:_ORDER])
-
-
-def _content(event: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-    return event and event[:_ORDER]
+    """Return what orders an event and says what it is; what is not stated comes first."""
+    time, rank_, code, value, text, unit, kind, _ = event
+    moment_ = (time is not None, time or 0)
+    return (*moment_, rank_, code, value is not None, value or 0.0, text is not None, text or "", unit or "", kind)
 
 
 def _number(patient_id: str) -> int:

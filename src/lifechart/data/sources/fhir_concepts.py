@@ -30,6 +30,9 @@ def paths(stated: str) -> tuple[Path, ...]:
 
 def walk(value: Any, path: Sequence[str], *, every: bool = False) -> Any:
     """Follow element names down; of a list, the first (or with `every`, a flat list of all)."""
+    if len(path) == 1 and not every:  # most are: an element of the resource itself
+        only = value.get(path[0])
+        return (only[0] if only else None) if isinstance(only, list) else only
     found = [value]
     for step in path:
         found = [inner for item in found if (inner := item.get(step)) is not None]

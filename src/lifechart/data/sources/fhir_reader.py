@@ -65,9 +65,8 @@ class Reader:
         self.faults: list[Fault] = []
         self.starts: list[int] = []
         self.lines = 0
-        readers = line_readers(self.rows)
-        self._by_type = {type_.encode(): _Lines(type_, None) for type_ in unread_types()}
-        self._by_type |= {type_.encode(): _Lines(type_, read) for type_, read in readers.items()}
+        self._by_type: dict[bytes, _Lines] = {}
+        # Filled by the first line of NDJSON: a live chart is read without.
 
     @property
     def counts(self) -> Counter[tuple[str, str]]:
@@ -119,6 +118,8 @@ class Reader:
         A line of a type that is not mapped is counted and neither copied nor parsed; a line whose opening names a type
         that can be is read the fast way; every other is parsed whole.
         """
+        if not self._by_type:
+            self._prepare()
         at, end, position, rows = 0, len(block), self.lines << ENTRY_BITS, self.rows
         find, opens = block.find, block.startswith
         opening, lines = _NO_OPENING
@@ -167,6 +168,10 @@ class Reader:
                 if lines is not None:
                     return block[at : stop + 1], lines
         return _NO_OPENING
+
+    def _prepare(self) -> None:
+        self._by_type |= {type_.encode(): _Lines(type_, None) for type_ in unread_types()}
+        self._by_type |= {type_.encode(): _Lines(type_, read) for type_, read in line_readers(self.rows).items()}
 
     def _whole(self, line: bytes, position: int) -> None:
         """Parse a line whole and read it as any resource is."""

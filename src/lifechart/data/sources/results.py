@@ -12,12 +12,12 @@ import re
 from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from lifechart.core.timeline import COMPARATORS
-from lifechart.data.units import marks
+from lifechart.data.units import marks, single
 from lifechart.data.units.spellings import is_listed
 
 VALUE_KINDS = ("laboratory", "vital", "survey", "imaging", "procedure")
@@ -46,6 +46,8 @@ _RANGE = re.compile(r"(?P<low>\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(?P<high>\d+(?:\.\
 _TITRE = re.compile(r"(?P<comparator><=|>=|<|>)?\s*1\s*:\s*(?P<number>[1-9]\d{0,5})")
 _FLAG = re.compile(r"(?:^|\s)\(?(?P<flag>HH|LL|H|L|N|A|AA|\*)\)?$")
 _SAID = ("comparator", "low", "high", "flag")
+UNSAID = (None, None, None, None)
+"""What a record says of a value beside it, where it says nothing."""
 _FLAG_WORDS = {
     "POS": "positive",
     "NEG": "negative",
@@ -199,12 +201,12 @@ def number_of(written: str) -> float | None:
         return None
 
 
-def read(rows: pl.DataFrame, *, words: bool) -> tuple[pl.DataFrame, int]:
+def read(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Return rows with results in words understood, and how many texts were left out.
 
     `rows`: any frame with columns kind, numeric_value, unit, text_value; what a record says of a value in the columns
-    comparator, low, high, flag (sources.ROWS), where they are there, goes into text_value. `words`: keep words that are
-    not understood (a live chart), or leave them out (a data set), a note's text among them.
+    comparator, low, high, flag (sources.ROWS), where they are there, goes into text_value. Words that are not
+    understood are left out, a note's text among them: this is what a data set takes. For a live chart see `read_one`.
     """
     rows = _with_marks(rows)
     said_in_words = rows.get_column("text_value").is_not_null()
@@ -212,7 +214,7 @@ def read(rows: pl.DataFrame, *, words: bool) -> tuple[pl.DataFrame, int]:
         return rows, 0
     if not said_in_words.all():  # most rows of a record have none
         where = said_in_words.arg_true()
-        read_, lost = read(rows.select(_READ).filter(said_in_words), words=words)
+        read_, lost = read(rows.select(_READ).filter(said_in_words))
         parts = (rows.get_column(name).clone().scatter(where, read_.get_column(name)) for name in _READ[1:])
         return rows.with_columns(list(parts)), lost
     text, valued = pl.col("text_value"), pl.col("numeric_value").is_not_null()
@@ -224,7 +226,7 @@ def read(rows: pl.DataFrame, *, words: bool) -> tuple[pl.DataFrame, int]:
         pl.DataFrame(found, schema=schema, orient="row"), on="text_value", how="left", maintain_order="left"
     )
     joined = joined.with_columns(known=result & pl.any_horizontal(pl.col("said", "beside").is_not_null()))
-    kept = text if words else pl.when(valued).then(marks.allowed(text)).otherwise(listed(text))
+    kept = pl.when(valued).then(marks.allowed(text)).otherwise(listed(text))
     worked = joined.with_columns(
         numeric_value=pl.when("known").then("said").otherwise("numeric_value"),
         unit=pl.when("known").then(pl.coalesce("in_unit", "unit")).otherwise("unit"),
@@ -233,6 +235,36 @@ def read(rows: pl.DataFrame, *, words: bool) -> tuple[pl.DataFrame, int]:
     )
     changed = worked.select("numeric_value", "unit", "text_value").get_columns()
     return rows.with_columns(changed), int(worked.get_column("lost").sum())
+
+
+def read_one(
+    kind: str, value: float | None, unit: str | None, text: str | None, said: tuple[Any, ...] = UNSAID
+) -> Result:
+    """Return what `read` makes of one row, in plain Python; for a live chart, so words that are not understood stay.
+
+    `value`: a Float32's. `said`: comparator, low, high, flag.
+    """
+    if said != UNSAID:
+        text = _beside(value, text, *said)
+    if text is None or value is not None or kind not in VALUE_KINDS:
+        return Result(value, unit, text)
+    found = understood(text)
+    if found.value is None and found.text is None:
+        return Result(value, unit, text)
+    return Result(single(found.value), found.unit or unit, found.text)
+
+
+def _beside(
+    value: float | None, text: str | None, comparator: str | None, low: Any, high: Any, flag: str | None
+) -> str | None:
+    """Return the text of a row with what the record says of its value: `_with_marks` of one row."""
+    if text is not None:
+        return text
+    if value is None:
+        return _FLAG_WORDS.get(flag or "")
+    comparator = comparator if comparator in COMPARATORS else None
+    judged = flag if flag in marks.INTERPRETATIONS else marks.judge(value, single(low), single(high), comparator)
+    return " ".join(part for part in (comparator, judged) if part) or None
 
 
 def _with_marks(rows: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Values in one unit a code. Training data (settle, publish) and the live chart go through `canonical` alike.
+"""Values in one unit a code. Training data (settle, publish) go through `canonical`, a live chart through its twin.
 
 Which unit: for a LOINC code of canonical_units.csv, that one; for any other, the unit that the data set mostly uses, if
 the caller names it. A value outside the plausible limits stays as it is and is marked in `text_value`. Factors are
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from ctypes import c_float
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from math import isfinite
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -80,7 +82,7 @@ def canonical(events: pl.DataFrame, usual: Mapping[str, str] | None = None) -> C
     lacking = pl.col("unit").is_null() & pl.col("numeric_value").is_not_null() & pl.col("code").is_in(list(listed()))
     unitless = events.select(lacking.sum()).item()
     counts = Counter({UNITLESS: unitless})
-    if not rules.height:
+    if not rules.height and events.get_column("numeric_value").is_finite().all():
         return Converted(events, +counts, pl.DataFrame(schema=CONVERSIONS))
     # Only these columns, so that no other of the caller's can share a name with a rule's.
     joined = events.select(_READ).join(
@@ -105,6 +107,33 @@ def canonical(events: pl.DataFrame, usual: Mapping[str, str] | None = None) -> C
     shown = pl.Series([spellings.is_listed(written) for written in done.get_column("written")], dtype=pl.Boolean)
     changed = worked.select("numeric_value", "text_value", "unit")
     return Converted(events.with_columns(changed.get_columns()), +counts, done.filter(shown))
+
+
+def canonical_one(
+    code: str, value: float | None, unit: str | None, text: str | None
+) -> tuple[float | None, str | None, str | None]:
+    """Return (value, unit, text_value) of one event as `canonical` leaves it: the plain form, for a live chart.
+
+    `value`: a Float32's.
+    """
+    rule = _rule(code, unit, None) if unit is not None else None
+    low = high = None
+    if rule is not None:
+        _, _, unit, factor, offset, low, high, outcome = rule
+        if outcome == CONVERTED:
+            value = single(None if value is None else value * factor + offset)
+            if text is not None and marks.is_range(text):
+                text = marks.scaled_range(text, conversion.Linear(factor, offset))
+    if value is None or (text or "").endswith(IMPLAUSIBLE):
+        return value, unit, text
+    within = low is None or high is None or c_float(low).value <= value <= c_float(high).value
+    odd = not (isfinite(value) and within)
+    return value, unit, f"{text} {IMPLAUSIBLE}" if odd and text is not None else IMPLAUSIBLE if odd else text
+
+
+def single(value: float | None) -> float | None:
+    """Return a number as a Float32 column holds it."""
+    return None if value is None else c_float(value).value
 
 
 def in_units(events: pl.DataFrame, wanted: pl.Series) -> pl.Series:

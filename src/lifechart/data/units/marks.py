@@ -6,6 +6,7 @@ written; then an interpretation; then IMPLAUSIBLE.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import polars as pl
@@ -20,6 +21,7 @@ _COMPARATOR = "|".join(COMPARATORS)
 _WRITTEN = rf"(?:{_COMPARATOR})|{_END}-{_END}|(?:{_COMPARATOR})?1:\d{{1,6}}"
 _MARKS = rf"^(?:{_WRITTEN})?(?:^| |$)(?:{'|'.join(INTERPRETATIONS)})?(?:^| |$)(?:{IMPLAUSIBLE})?$"
 _RANGE = rf"^{_END}-{_END}(?: |$)"
+_ONE_RANGE = re.compile(rf"{_END}-{_END}(?: |\Z)")
 
 
 def allowed(text: pl.Expr) -> pl.Expr:
@@ -40,6 +42,15 @@ def with_implausible(text: pl.Expr) -> pl.Expr:
 def holds_range(text: pl.Expr) -> pl.Expr:
     """Return whether the text is a range as written."""
     return text.str.contains(_RANGE).fill_null(False)
+
+
+def is_range(text: str) -> bool:
+    """Return `holds_range` of one text.
+
+    >>> is_range("5-10 H"), is_range("5-10H")
+    (True, False)
+    """
+    return _ONE_RANGE.match(text) is not None
 
 
 def scaled_range(text: str, convert: Callable[[float], float]) -> str:

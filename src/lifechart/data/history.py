@@ -5,6 +5,8 @@ Legend of shapes: N events, S subjects, P prompts.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -68,8 +70,7 @@ class History:
 
         One sort of events and prompts together; slices `offsets[owner]:cut` are what was known.
         """
-        event_owner = np.repeat(np.arange(len(self.subjects)), np.diff(self.offsets))
-        all_owners = np.concatenate([event_owner, owner])
+        all_owners = np.concatenate([self.owners, owner])
         all_times = np.concatenate([self.times, moments])
         is_prompt = np.concatenate([np.zeros(len(self.times), np.int8), np.ones(len(owner), np.int8)])
         order = np.lexsort((is_prompt, all_times, all_owners))
@@ -90,6 +91,17 @@ class History:
     def last_time(self) -> Rows:
         """Return the time of each subject's last event of any kind.  Shape [S]."""
         return self.times[self.offsets[1:] - 1]
+
+    @cached_property
+    def owners(self) -> Rows:
+        """Position in `subjects` of each row's subject.  Shape [N]."""
+        return np.repeat(np.arange(len(self.subjects)), np.diff(self.offsets))
+
+    @cached_property
+    def dated(self) -> Rows:
+        """Each subject's first row with a time; the last row where none has one.  Shape [S]."""
+        undated = np.add.reduceat((self.times == MISSING).astype(np.int64), self.offsets[:-1])
+        return np.minimum(self.offsets[:-1] + undated, self.offsets[1:] - 1)
 
     @property
     def births(self) -> Rows:

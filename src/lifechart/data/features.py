@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lifechart.core.timeline import RECORD_END
-from lifechart.evaluate.history import DAY, MISSING, History, Rows, microseconds
+from lifechart.data.history import DAY, MISSING, History, Rows, microseconds
 
 Matrix = NDArray[np.float32]
 
@@ -122,35 +122,36 @@ class _View:
         return {
             "latest": latest,
             "mean": _mean(values, first, last),
-            "least:365d": _reduce(np.minimum, values, year, last),
-            "greatest:365d": _reduce(np.maximum, values, year, last),
+            "least:365d": reduced(np.minimum, values, year, last),
+            "greatest:365d": reduced(np.maximum, values, year, last),
             "slope": _slope(years - years.mean(), values, trend, last),
         }
 
 
-def _sums(values: NDArray[np.float64], low: Rows, high: Rows) -> NDArray[np.float64]:
+def sums(values: NDArray[np.float64], low: Rows, high: Rows) -> NDArray[np.float64]:
+    """Return the sum of each slice low:high of `values`."""
     total = np.concatenate([[0.0], np.cumsum(values)])
-    sums: NDArray[np.float64] = total[high] - total[low]
-    return sums
+    summed: NDArray[np.float64] = total[high] - total[low]
+    return summed
 
 
 def _mean(values: NDArray[np.float64], low: Rows, high: Rows) -> NDArray[np.float64]:
     count = high - low
-    return np.where(count > 0, _sums(values, low, high) / np.maximum(count, 1), np.nan)
+    return np.where(count > 0, sums(values, low, high) / np.maximum(count, 1), np.nan)
 
 
 def _slope(years: NDArray[np.float64], values: NDArray[np.float64], low: Rows, high: Rows) -> NDArray[np.float64]:
     """Return the least-squares slope of each slice; NaN below two values or within a month."""
     count = np.maximum(high - low, 1)
-    mean_years, mean_values = _sums(years, low, high) / count, _sums(values, low, high) / count
-    spread = _sums(years**2, low, high) / count - mean_years**2
-    together = _sums(years * values, low, high) / count - mean_years * mean_values
+    mean_years, mean_values = sums(years, low, high) / count, sums(values, low, high) / count
+    spread = sums(years**2, low, high) / count - mean_years**2
+    together = sums(years * values, low, high) / count - mean_years * mean_values
     enough = (high - low >= 2) & (spread > (1 / 24) ** 2)
     return np.where(enough, together / np.where(enough, spread, 1.0), np.nan)
 
 
-def _reduce(operation: np.ufunc, values: NDArray[np.float64], low: Rows, high: Rows) -> NDArray[np.float64]:
+def reduced(operation: np.ufunc, values: NDArray[np.float64], low: Rows, high: Rows) -> NDArray[np.float64]:
     """Reduce each slice low:high of `values` (which ends in one spare element); NaN where empty."""
     pairs = np.column_stack([low, np.maximum(high, low)]).ravel()
-    reduced = operation.reduceat(values, pairs)[::2]
-    return np.where(high > low, reduced, np.nan)
+    found = operation.reduceat(values, pairs)[::2]
+    return np.where(high > low, found, np.nan)

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from lifechart.core.timeline import RECORD_END
-from lifechart.evaluate.features import FeatureSet
-from lifechart.evaluate.history import History
+from lifechart.data.features import FeatureSet
+from lifechart.data.history import History
 from lifechart.evaluate.tasks import default_task, draw_prompts
 from tests.evaluate.hospital import HEART, events_of
 

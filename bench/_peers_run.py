@@ -1,0 +1,64 @@
+"""One contender of `model_speed` in a process of its own: `python -m bench._peers_run NAME FOLDER SECONDS`.
+
+Prints one line of JSON: events, tokens and seconds of the steps after the first two, and the process's greatest resident
+memory less what it held when torch had been imported, in MiB.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+
+def resident() -> float:
+    """Return this process's resident memory now, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+HELD = resident()
+torch.linalg.vector_norm(torch.ones(1))  # torch is there, and nothing else yet.
+WARM = 2
+
+
+def main(name: str, folder: Path, seconds: float) -> None:
+    """Train for about `seconds` and print what was measured."""
+    import orjson
+
+    peer, _, how = name.partition(":")
+    first_stage = 0.0
+    if peer == "lifechart":
+        from bench._peers_lifechart import learn as ours
+
+        steps = ours(folder, how)
+        began = time.perf_counter()
+        next(steps)
+        first_stage = time.perf_counter() - began
+        steps_left = WARM - 1
+    else:
+        from bench import _peers_delphi, _peers_ethos
+        from bench._peers_records import Records
+
+        learn = {"ethos": _peers_ethos.learn, "delphi": _peers_delphi.learn}[peer]
+        steps, steps_left = learn(Records.load(folder / "records.npz"), how), WARM
+    for _ in range(steps_left):
+        next(steps)
+    began, events, tokens, number = time.perf_counter(), 0, 0, 0
+    while number < 3 or time.perf_counter() - began < seconds:
+        more_events, more_tokens = next(steps)
+        events, tokens, number = events + more_events, tokens + more_tokens, number + 1
+    took = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    measured = {
+        "events": events, "tokens": tokens, "seconds": took, "steps": number, "memory": peak - HELD,
+        "first_stage": first_stage,
+    }  # fmt: skip
+    print(orjson.dumps(measured).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))

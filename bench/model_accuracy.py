@@ -1,0 +1,221 @@
+"""How well the deployed forecaster does on real data, beside trees tuned with care, Cox and a Delphi-style decoder.
+
+PhysioNet 2012 (mortality, five folds), NAFLD (six outcomes, a fifth of the matched sets held out), Diabetes-130
+(readmission, a fifth of the patients held out), Synthea R4 (new conditions within a year, a third held out), flchain
+and mgus2 (five folds). Ours is what `lifechart train --labels` makes and `lifechart predict` reads, through its files.
+
+The metric is AUROC; for survival the concordance, and at the question's horizon the AUROC of those of whom it is known.
+Over several folds it is the mean of the folds'. A win or a loss is a difference to the best opponent whose 95% interval
+(paired bootstrap of subjects, within folds) leaves out 0; whatever else is a tie.
+
+LIFECHART_SHARED is the folder that holds data/ (by default ../shared). BENCH_ACCURACY_DIR names a folder that keeps
+every set's and fold's predictions, so that a run goes on where it was; BENCH_ACCURACY_SETS (names, comma between) runs
+some sets alone. `--quick` is mgus2 with two folds.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from bench._delphi import delphi
+from bench._real_data import SETS, DataSet, Question
+from bench._real_peers import Floats, Material, Peer, cox, tuned_trees, within
+from lifechart.core import durable
+from lifechart.core.settings import Settings
+from lifechart.data.summaries import Summary
+from lifechart.evaluate.censored import harrell
+from lifechart.evaluate.metrics import Sample, bootstrap_weights, ranking
+from lifechart.ledger.log import open_log
+from lifechart.model.forecaster import load_forecaster
+from lifechart.model.labelled.train import train_on_labels
+
+OURS = "lifechart"
+RESAMPLES, SURVIVAL_RESAMPLES = 500, 100
+SEED = 0
+_CONSOLE = Console(width=140, stderr=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Everybody's scores of one question's held-out rows, fold after fold."""
+
+    fold: NDArray[np.int64]
+    subject: NDArray[np.int64]
+    came: NDArray[np.bool_]
+    days: Floats
+    scores: dict[str, Floats]
+
+
+def main(quick: bool) -> dict[str, float]:
+    """Run every set, print the table, and return the figures."""
+    torch.set_num_threads(1)
+    shared = Path(os.environ.get("LIFECHART_SHARED", "../shared")) / "data"
+    chosen = ["mgus2"] if quick else [name for name in os.environ.get("BENCH_ACCURACY_SETS", "").split(",") if name]
+    table = Table(title="Held-out subjects")
+    for column in ("set", "task", "metric", "events", OURS, "best opponent", "", "difference (95%)", "others"):
+        table.add_column(column, justify="left" if column in ("set", "task", "metric", "others") else "right")
+    figures: dict[str, float] = {}
+    verdicts: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="lifechart-accuracy-") as passing:
+        kept = Path(os.environ.get("BENCH_ACCURACY_DIR", passing))
+        for name in chosen or SETS:
+            dataset = SETS[name](shared)
+            for question in dataset.questions:
+                answers = answer(dataset, question, kept / name / question.name, 2 if quick else None)
+                for metric, found in compared(question, answers):
+                    verdicts.append(_told(table, figures, f"{name}_{question.name}{metric}", found))
+    Console(width=170).print(table)
+    counts = {kind: float(verdicts.count(kind)) for kind in ("wins", "ties", "losses")}
+    return figures | counts
+
+
+def answer(dataset: DataSet, question: Question, kept: Path, most_folds: int | None) -> Answers:
+    """Return everybody's scores of the held-out folds, from `kept` where a former run left them."""
+    fold_of = _folds(question.groups, dataset.folds)
+    wanted = [dataset.only] if dataset.only is not None else list(range(dataset.folds))[:most_folds]
+    parts = []
+    for fold in wanted:
+        path = kept / f"{fold}.npz"
+        test = question.labels.filter(fold_of == fold)
+        if not path.exists():
+            scores = _scored(dataset, question, fold_of == fold)
+            with durable.replacing(path) as aside, aside.open("wb") as file:
+                np.savez(file, allow_pickle=False, **scores)
+        with np.load(path) as read:
+            parts.append((fold, test, {name: read[name] for name in read.files}))
+    days = [part["days"].to_numpy() if "days" in part.columns else np.zeros(part.height) for _, part, _ in parts]
+    return Answers(
+        np.concatenate([np.full(part.height, fold) for fold, part, _ in parts]),
+        np.concatenate([part["subject_id"].to_numpy() for _, part, _ in parts]),
+        np.concatenate([part["boolean_value"].to_numpy() for _, part, _ in parts]),
+        np.concatenate(days),
+        {name: np.concatenate([scores[name] for _, _, scores in parts]) for name in parts[0][2]},
+    )
+
+
+def _folds(groups: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    unique, place = np.unique(groups, return_inverse=True)
+    lot = np.random.default_rng(SEED).permutation(len(unique)) % number
+    return lot[place]
+
+
+def _scored(dataset: DataSet, question: Question, held: NDArray[np.bool_]) -> dict[str, Floats]:
+    """Fit ours and every opponent without the rows held out; return the scores of those."""
+    train, test = question.labels.filter(~held), question.labels.filter(held)
+    began = time.perf_counter()
+    scores = {OURS: _ours(dataset, question, train, test)}
+    said = [f"{OURS} {time.perf_counter() - began:.0f} s"]
+    ours_only = dataset.events.join(train.select("subject_id").unique(), on="subject_id", how="semi")
+    summary, features = Summary.choose(ours_only, train)
+    material = Material(
+        dataset.events, question, train, test, question.groups[~held], features, summary.matrix(dataset.events, test),
+        summary,
+    )  # fmt: skip
+    peers: dict[str, Peer] = {"tuned-trees": tuned_trees, "delphi-style": delphi}
+    if "days" in train.columns:
+        peers["cox"] = cox
+    for name, peer in peers.items():
+        began = time.perf_counter()
+        scores[name] = peer(material)
+        said.append(f"{name} {time.perf_counter() - began:.0f} s")
+    _CONSOLE.print(f"{dataset.name} {question.name}: {', '.join(said)}")
+    return scores
+
+
+def _ours(dataset: DataSet, question: Question, train: pl.DataFrame, test: pl.DataFrame) -> Floats:
+    """Go the documented way: a MEDS folder and a label file in, a model folder, predictions of the others out."""
+    with tempfile.TemporaryDirectory(prefix="lifechart-accuracy-") as passing:
+        work = Path(passing)
+        (work / "meds" / "data").mkdir(parents=True)
+        dataset.events.write_parquet(work / "meds" / "data" / "0.parquet")
+        train.write_parquet(work / f"{question.name}.parquet")
+        log = open_log(Settings(home=work / "home"))
+        train_on_labels(
+            work / "meds", work / f"{question.name}.parquet", work / "model", seed=SEED, log=log,
+            horizon=question.horizon, progress=False,
+        )  # fmt: skip
+        risks = load_forecaster(work / "model").risks(dataset.events, test.select("subject_id", "prediction_time"))
+        return risks[:, 0, 0].astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """One metric of one question: everybody's value, and ours less the best opponent's."""
+
+    metric: str
+    events: int
+    values: dict[str, float]
+    best: str
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """`wins`, `ties` or `losses`."""
+        return "wins" if self.low > 0 else "losses" if self.high < 0 else "ties"
+
+
+def compared(question: Question, answers: Answers) -> Iterator[tuple[str, Compared]]:
+    """Yield (ending of the figures' names, comparison) for each metric of a question."""
+    if question.horizon is None:
+        yield "", _compare("AUROC", answers, answers.came, np.ones(len(answers.came), dtype=bool), _aurocs)
+        return
+    everybody = np.ones(len(answers.came), dtype=bool)
+    yield "_concordance", _compare("concordance", answers, answers.came, everybody, _concordances)
+    frame = pl.DataFrame({"boolean_value": answers.came, "days": answers.days})
+    truth, known = within(frame, question.horizon)
+    years = round(question.horizon / 365.25)
+    yield f"_auroc_{years}y", _compare(f"AUROC, {years} y", answers, truth, known, _aurocs)
+
+
+def _compare(
+    metric: str, answers: Answers, truth: NDArray[np.bool_], known: NDArray[np.bool_], measure: object
+) -> Compared:
+    folds = [np.flatnonzero((answers.fold == fold) & known) for fold in np.unique(answers.fold)]
+    assert callable(measure)
+    replicates = {
+        name: np.mean([measure(answers, truth, rows, scores) for rows in folds], axis=0)
+        for name, scores in answers.scores.items()
+    }
+    values = {name: float(found[0]) for name, found in replicates.items()}
+    best = max((name for name in values if name != OURS), key=lambda name: values[name])
+    difference = replicates[OURS][1:] - replicates[best][1:]
+    low, high = np.nanquantile(difference, [0.025, 0.975])
+    return Compared(metric, int(truth[known].sum()), values, best, float(low), float(high))
+
+
+def _aurocs(answers: Answers, truth: NDArray[np.bool_], rows: NDArray[np.int64], scores: Floats) -> Floats:
+    people, owner = np.unique(answers.subject[rows], return_inverse=True)
+    weights = bootstrap_weights(len(people), RESAMPLES, SEED)
+    return ranking(Sample(truth[rows], scores[rows], owner), weights)[0]
+
+
+def _concordances(answers: Answers, truth: NDArray[np.bool_], rows: NDArray[np.int64], scores: Floats) -> Floats:
+    people, owner = np.unique(answers.subject[rows], return_inverse=True)
+    weights = bootstrap_weights(len(people), SURVIVAL_RESAMPLES, SEED)
+    return np.array([harrell(scores[rows], answers.days[rows], truth[rows], each[owner]) for each in weights])
+
+
+def _told(table: Table, figures: dict[str, float], name: str, found: Compared) -> str:
+    figures[f"{name}_model"] = found.values[OURS]
+    figures[f"{name}_best_peer"] = found.values[found.best]
+    others = ", ".join(f"{peer} {value:.3f}" for peer, value in found.values.items() if peer not in (OURS, found.best))
+    set_name, _, task = name.partition("_")
+    gain = found.values[OURS] - found.values[found.best]
+    table.add_row(
+        set_name, task, found.metric, str(found.events), f"{found.values[OURS]:.4f}", f"{found.values[found.best]:.4f}",
+        found.best, f"{gain:+.4f} ({found.low:+.4f} to {found.high:+.4f}) {found.verdict}", others,
+    )  # fmt: skip
+    return found.verdict

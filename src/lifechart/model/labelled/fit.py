@@ -1,0 +1,147 @@
+"""From features and labels to a blend of members, each fitted in folds of whole subjects.
+
+Legend of shapes: P rows, F features, M members.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lifechart.core.errors import InputError
+from lifechart.model.labelled import dense, linear, trees
+from lifechart.model.labelled.blend import Blend, fit_blend
+from lifechart.model.labelled.scaling import Scaling
+from lifechart.model.labelled.target import Baseline, Scores, Target
+
+Matrix = NDArray[np.float32]
+Member = trees.Trees | linear.Linear | dense.Dense
+
+_FOLDS, _FEWER_FOLDS, _MANY_ROWS = 5, 3, 30_000
+_SMOOTHING = 600.0
+"""Penalty of the linear score that the baseline hazard of survival is first set right with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What forecasts: scaling, members by name, their blend; `baseline` for survival."""
+
+    scaling: Scaling
+    members: dict[str, Member]
+    blend: Blend
+    baseline: Baseline | None
+
+    def scores(self, features: Matrix) -> Scores:
+        """Return the blended score of each row.  [P, F] -> [P]."""
+        return self.blend.scores(self.by_member(features))
+
+    def by_member(self, features: Matrix) -> Scores:
+        """Return each member's score of each row.  [P, F] -> [P, M]."""
+        scaled = self.scaling.scaled(features)
+        return np.stack(
+            [each.scores(features if isinstance(each, trees.Trees) else scaled) for each in self.members.values()],
+            axis=1,
+        )
+
+    def probabilities(self, scores: Scores, days: float | None) -> Scores:
+        """Return the probability of a yes, or for survival of the event within `days`.  [P] -> [P]."""
+        found: Scores
+        if self.baseline is None:
+            found = 1.0 / (1.0 + np.exp(-scores))
+        else:
+            assert days is not None
+            found = -np.expm1(-self.baseline.at(np.array([days]))[0] * np.exp(np.minimum(scores, 12.0)))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """What was said of each training row by those fits that had not seen its subject: scores [P], members' [P, M]."""
+
+    scores: Scores
+    members: Scores
+    target: Target
+
+
+def fit(
+    features: Matrix,
+    subjects: NDArray[np.int64],
+    event: NDArray[np.bool_],
+    days: Scores | None,
+    seed: int,
+    advance: Callable[[float, str], None] = lambda share, doing: None,
+) -> tuple[Fitted, Unseen]:
+    """Fit all members to rows [P] of `subjects`; `days` makes it survival. Raises InputError for too few of a kind.
+
+    The blend is fitted to scores of rows whose subject a member had not seen; so are the figures that `Unseen` gives.
+    """
+    folds = folds_of(subjects, event, seed)
+    scaling = Scaling.of(features, seed)
+    scaled = scaling.scaled(features)
+    target = Target(event)
+    with _side_by_side(int(folds.max()) + 1) as each:
+        if days is not None:
+            target = _counted(scaled, event, days)
+        members: dict[str, Member] = {}
+        unseen: list[Scores] = []
+        kinds: list[tuple[str, Callable[[], tuple[Scores, Member]]]] = [
+            ("linear", lambda: linear.crossfit(scaled, target, folds, seed, each)),
+            ("dense", lambda: dense.crossfit(scaled, target, folds, seed, each)),
+            *(
+                (name, lambda shape=shape: trees.crossfit(features, target, folds, shape, seed, each))
+                for name, shape in trees.SHAPES.items()
+            ),
+        ]
+        for number, (name, make) in enumerate(kinds):
+            advance(number / len(kinds), name)
+            scores, members[name] = make()
+            unseen.append(scores)
+    stacked = np.stack(unseen, axis=1)
+    blend = fit_blend(stacked, target)
+    scores = blend.scores(stacked)
+    baseline = None if days is None else Baseline.of(days, event, scores)
+    advance(1.0, "blend")
+    return Fitted(scaling, members, blend, baseline), Unseen(scores, stacked, target)
+
+
+def folds_of(subjects: NDArray[np.int64], event: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
+    """Return each row's fold [P]: whole subjects, those with an event spread evenly over the folds.
+
+    Raises InputError unless two subjects have the event and two have not.
+    """
+    unique, owner = np.unique(subjects, return_inverse=True)
+    has = np.zeros(len(unique), dtype=bool)
+    np.logical_or.at(has, owner, event)
+    lacks = np.zeros(len(unique), dtype=bool)
+    np.logical_or.at(lacks, owner, ~event)
+    fewest = int(min(has.sum(), lacks.sum(), len(unique) // 2))
+    if fewest < 2:
+        found = f"{int(has.sum())} subjects with and {int(lacks.sum())} without"
+        raise InputError("LABELS: boolean_value", found, "at least two subjects of each")
+    number = min(_FEWER_FOLDS if len(subjects) > _MANY_ROWS else _FOLDS, fewest)
+    lot = np.random.default_rng([seed, 11]).permutation(len(unique))
+    order = lot[np.argsort(~has[lot], kind="stable")]
+    fold = np.empty(len(unique), dtype=np.int64)
+    fold[order] = np.arange(len(unique)) % number
+    return fold[owner]
+
+
+def _counted(scaled: Matrix, event: NDArray[np.bool_], days: Scores) -> Target:
+    """Return survival as counts, the baseline set right once for who stays long under observation."""
+    first = Target(event, Baseline.of(days, event).exposure(days))
+    weight, start = linear.fit_path(scaled, first, (_SMOOTHING,))[0]
+    scores = (scaled @ weight.astype(np.float32)).astype(np.float64) + start
+    return Target(event, Baseline.of(days, event, scores - scores.mean()).exposure(days))
+
+
+@contextmanager
+def _side_by_side(folds: int) -> Iterator[Callable[[Callable[[int], Any]], list[Any]]]:
+    with ThreadPoolExecutor(min(folds, os.cpu_count() or 1)) as pool:
+        yield lambda work: list(pool.map(work, range(folds)))

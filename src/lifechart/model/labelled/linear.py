@@ -1,0 +1,77 @@
+"""A penalised linear score: few positives go furthest here. Ridge, its strength chosen by people not seen.
+
+Legend of shapes: P rows, F scaled features, K folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from lifechart.model.labelled.target import Scores, Target
+
+Matrix = NDArray[np.float32]
+
+STRENGTHS = (3000.0, 600.0, 120.0, 25.0, 5.0)
+"""Of the penalty, strongest first: each fit starts where the last one ended."""
+_STEPS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """weight [F], start []: the mean of the folds' fits, which is what the mean of their scores is."""
+
+    weight: NDArray[np.float64]
+    start: NDArray[np.float64]
+
+    def scores(self, scaled: Matrix) -> Scores:
+        """Return the score of each row.  [P, F] -> [P]."""
+        found: Scores = (scaled @ self.weight.astype(np.float32)).astype(np.float64) + float(self.start)
+        return found
+
+
+def fit_path(
+    scaled: Matrix, target: Target, strengths: tuple[float, ...] = STRENGTHS
+) -> list[tuple[NDArray[np.float64], float]]:
+    """Return (weight, start) for each strength of the penalty, strongest first."""
+    found = []
+    state = np.zeros(scaled.shape[1] + 1)
+    state[-1] = target.start
+    for strength in strengths:
+
+        def loss(state: NDArray[np.float64], strength: float = strength) -> tuple[float, NDArray[np.float64]]:
+            weight = state[:-1]
+            scores = (scaled @ weight.astype(np.float32)).astype(np.float64) + state[-1]
+            gradient = target.gradient(scores)
+            by_weight = (gradient.astype(np.float32) @ scaled).astype(np.float64) + strength * weight
+            total = target.loss(scores) * len(target) + 0.5 * strength * float(weight @ weight)
+            return total / len(target), np.append(by_weight, gradient.sum()) / len(target)
+
+        state = minimize(loss, state, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}).x
+        found.append((state[:-1].copy(), float(state[-1])))
+    return found
+
+
+def crossfit(
+    scaled: Matrix,
+    target: Target,
+    folds: NDArray[np.int64],
+    seed: int,
+    each: Callable[[Callable[[int], Any]], list[Any]],
+) -> tuple[Scores, Linear]:
+    """Return what each row's fold, which never saw it, scores it, and the mean of all folds' fits."""
+    made = each(lambda fold: fit_path(scaled[folds != fold], target.take(folds != fold)))
+    scores = np.empty((len(STRENGTHS), len(target)))
+    for fold, path in enumerate(made):
+        unseen = scaled[folds == fold]
+        for number, (weight, start) in enumerate(path):
+            scores[number, folds == fold] = unseen @ weight.astype(np.float32) + start
+    best = int(np.argmin([target.loss(each) for each in scores]))
+    weight = np.mean([path[best][0] for path in made], axis=0)
+    start = np.float64(np.mean([path[best][1] for path in made]))
+    return scores[best], Linear(weight, start)  # type: ignore[arg-type]

@@ -1,0 +1,226 @@
+"""Boosted trees: fitted by scikit-learn, kept and read as plain arrays.
+
+Each fold's trees are grown to the same number, the one with the least loss on people whom they had not seen.
+Legend of shapes: P rows, F features, N nodes of all trees, T trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
+
+from lifechart.model.labelled.target import Scores, Target
+
+Matrix = NDArray[np.float32]
+
+_BLOCK = 512
+"""Rows scored at once."""
+MOST_COLUMNS, FEWEST_COLUMNS, _MOST_CELLS = 1200, 300, 25_000_000
+"""Columns that each fold's trees choose from, those that go with the target most; fewer where there are many rows."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How trees are grown."""
+
+    max_leaf_nodes: int
+    learning_rate: float = 0.05
+    max_iter: int = 400
+    l2_regularization: float = 20.0
+    max_features: float = 0.25
+    max_bins: int = 127
+    n_iter_no_change: int = 60
+
+
+SHAPES = {"small-trees": Shape(max_leaf_nodes=5, learning_rate=0.06), "large-trees": Shape(max_leaf_nodes=16)}
+
+
+@dataclass(frozen=True, eq=False)
+class Trees:
+    """Trees of all folds; a row's score is the mean over folds of `start` and the leaves it falls into.
+
+    A leaf points to itself. `fold` [T] says whose a tree is.
+    """
+
+    feature: NDArray[np.int32]
+    threshold: NDArray[np.float64]
+    missing_left: NDArray[np.bool_]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    value: NDArray[np.float64]
+    root: NDArray[np.int32]
+    start: NDArray[np.float64]
+    """Each fold's."""
+    depth: NDArray[np.int64]
+
+    def scores(self, features: Matrix) -> Scores:
+        """Return the score of each row.  features: [P, F] -> [P]."""
+        scores = np.empty(len(features))
+        for low in range(0, len(features), _BLOCK):
+            scores[low : low + _BLOCK] = self.leaves(features[low : low + _BLOCK]).sum(axis=1)
+        return float(self.start.mean()) + scores / len(self.start)
+
+    def leaves(self, features: Matrix) -> Scores:
+        """Return what each tree adds to each row.  [P, F] -> [P, T]."""
+        node = np.repeat(self.root[None, :], len(features), axis=0)
+        rows = np.arange(len(features))[:, None]
+        for _ in range(int(self.depth)):
+            values = features[rows, self.feature[node]]
+            goes_left = np.where(np.isnan(values), self.missing_left[node], values <= self.threshold[node])
+            node = np.where(goes_left, self.left[node], self.right[node])
+        added: Scores = self.value[node]
+        return added
+
+    def columns(self) -> NDArray[np.int64]:
+        """Return the features that are split on, rising."""
+        return np.unique(self.feature[self.left != np.arange(len(self.left))]).astype(np.int64)
+
+    def moved(self, place: NDArray[np.int64]) -> Trees:
+        """Return the same for a matrix in which feature f is column place[f]."""
+        inner = self.left != np.arange(len(self.left))
+        return replace(self, feature=np.where(inner, place[self.feature], 0).astype(np.int32))
+
+    def first(self, trees: int) -> Trees:
+        """Return the same with only the first trees, of one fold's."""
+        assert len(self.start) == 1
+        last = int(self.root[trees]) if trees < len(self.root) else len(self.value)
+        parts = {each.name: getattr(self, each.name)[:last] for each in fields(self)[:6]}
+        return Trees(**parts, root=self.root[:trees], start=self.start, depth=self.depth)
+
+    @classmethod
+    def joined(cls, folds: list[Trees]) -> Trees:
+        """Return one object that scores as the mean of all folds'."""
+        sizes = np.cumsum([0, *(len(each.value) for each in folds)])[:-1]
+        joined: dict[str, Any] = {}
+        for name in ("feature", "threshold", "missing_left", "value", "start"):
+            joined[name] = np.concatenate([getattr(each, name) for each in folds])
+        for name in ("left", "right", "root"):
+            moved = [getattr(each, name) + size for each, size in zip(folds, sizes, strict=True)]
+            joined[name] = np.concatenate(moved).astype(np.int32)
+        return cls(**joined, depth=np.max([each.depth for each in folds]))
+
+
+def fit_trees(
+    features: Matrix,
+    target: Target,
+    shape: Shape,
+    seed: int,
+    unseen: tuple[Matrix, Target],
+    most_columns: int = MOST_COLUMNS,
+) -> Trees:
+    """Grow trees on one fold until those who are not in it gain nothing for long; scikit-learn does the growing.
+
+    `unseen` only says when to stop growing; how many of them are kept is decided over all folds.
+    """
+    columns = screened(features, target, most_columns)
+    features, unseen = features[:, columns], (unseen[0][:, columns], unseen[1])
+    settings = {name: getattr(shape, name) for name in Shape.__dataclass_fields__}
+    settings |= {"min_samples_leaf": int(np.clip(len(target) // 100, 5, 60)), "random_state": seed}
+    settings["early_stopping"] = True
+    if target.exposure is None:
+        model = HistGradientBoostingClassifier(**settings)
+        checks = {"X_val": unseen[0], "y_val": unseen[1].event}
+        model.fit(features, target.event, **checks)
+    else:
+        assert unseen[1].exposure is not None
+        model = HistGradientBoostingRegressor(loss="poisson", **settings)
+        checks = {"X_val": unseen[0], "y_val": unseen[1].event / unseen[1].exposure}
+        weights = {"sample_weight": target.exposure, "sample_weight_val": unseen[1].exposure}
+        model.fit(features, target.event / target.exposure, **weights, **checks)
+    return _exported(model, columns)
+
+
+def screened(features: Matrix, target: Target, most: int = MOST_COLUMNS) -> NDArray[np.int64]:
+    """Return the columns to choose from, rising: those whose values, or whose absence, go with the target most.
+
+    A column that nobody has, or of one value, is never among them.
+    """
+    residual = -target.gradient(np.full(len(target), target.start))
+    strength = np.zeros(features.shape[1])
+    for column in range(features.shape[1]):
+        values = features[:, column]
+        missing = np.isnan(values)
+        held = ~missing
+        if not held.any():
+            continue
+        rank = np.zeros(len(values))
+        rank[held] = _middle_ranks(values[held])
+        spread = rank.std()
+        by_value = abs(float(residual @ rank)) / spread if spread > 0 else 0.0
+        share = missing.mean()
+        by_absence = abs(float(residual[missing].sum())) / np.sqrt(share * (1 - share)) if missing.any() else 0.0
+        strength[column] = max(by_value, by_absence) if spread > 0 or missing.any() else 0.0
+    best = np.argsort(-strength, kind="stable")[: min(most, max(_MOST_CELLS // len(features), FEWEST_COLUMNS))]
+    best = best[strength[best] > 0]
+    return np.sort(best) if len(best) else np.array([int(np.argmax(~np.isnan(features).all(axis=0)))])
+
+
+def _middle_ranks(values: Matrix) -> NDArray[np.float64]:
+    """Return ranks about 0, ties sharing the middle of theirs."""
+    _, place, number = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(number)
+    middle = last - (number - 1) / 2
+    found: NDArray[np.float64] = (middle[place] - (len(values) + 1) / 2) / len(values)
+    return found
+
+
+def crossfit(
+    features: Matrix,
+    target: Target,
+    folds: NDArray[np.int64],
+    shape: Shape,
+    seed: int,
+    each: Callable[[Callable[[int], Any]], list[Any]],
+) -> tuple[Scores, Trees]:
+    """Return what each row's fold, which never saw it, scores it, and the trees of all folds.
+
+    `each` runs a function for every fold, side by side if it can.
+    """
+
+    def one(fold: int) -> tuple[Trees, Scores]:
+        inside = folds != fold
+        unseen = features[~inside], target.take(~inside)
+        with threadpool_limits(1, user_api="openmp"):
+            trees = fit_trees(features[inside], target.take(inside), shape, seed + fold, unseen)
+        return trees, trees.start[0] + np.cumsum(trees.leaves(unseen[0]), axis=1)
+
+    made = each(one)
+    longest = max(path.shape[1] for _, path in made)
+    losses = np.zeros(longest)
+    for fold, (_, path) in enumerate(made):
+        part = target.take(folds == fold)
+        # Trees that were not grown would have changed nothing for the better.
+        at = [part.loss(path[:, min(number, path.shape[1] - 1)]) for number in range(longest)]
+        losses += np.array(at) * len(part)
+    best = int(losses.argmin()) + 1
+    scores = np.empty(len(target))
+    for fold, (_, path) in enumerate(made):
+        scores[folds == fold] = path[:, min(best, path.shape[1]) - 1]
+    return scores, Trees.joined([trees.first(best) for trees, _ in made])
+
+
+def _exported(model: Any, columns: NDArray[np.int64]) -> Trees:
+    """Read the fitted trees out of scikit-learn. Its predictors are private; a test holds ours to its answers."""
+    nodes = [predictors[0].nodes for predictors in model._predictors]
+    sizes = np.cumsum([0, *(len(each) for each in nodes)])[:-1]
+    joined = np.concatenate(nodes)
+    offset = np.repeat(sizes, [len(each) for each in nodes])
+    leaf = joined["is_leaf"].astype(bool)
+    own = np.arange(len(joined))
+    return Trees(
+        feature=np.where(leaf, 0, columns[np.where(leaf, 0, joined["feature_idx"])]).astype(np.int32),
+        threshold=np.where(leaf, 0.0, joined["num_threshold"]),
+        missing_left=joined["missing_go_to_left"].astype(bool),
+        left=np.where(leaf, own, joined["left"] + offset).astype(np.int32),
+        right=np.where(leaf, own, joined["right"] + offset).astype(np.int32),
+        value=joined["value"].astype(np.float64),
+        root=sizes.astype(np.int32),
+        start=np.asarray(model._baseline_prediction, dtype=np.float64).reshape(1),
+        depth=np.int64(joined["depth"].max()),  # type: ignore[arg-type]
+    )
