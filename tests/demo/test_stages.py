@@ -1,16 +1,21 @@
 """The life of a capability, told whole on a very small hospital."""
 
 import re
+import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from lifechart.core.capability import Phase
 from lifechart.core.errors import InputError
+from lifechart.core.forecast import Situated
 from lifechart.core.settings import Settings
 from lifechart.demo.stages import Scale, tell
 from lifechart.demo.story import Story
+from lifechart.evaluate.follow_up import follow_up
 from lifechart.ledger.log import open_log
+from lifechart.model.forecaster import load_forecaster
 from lifechart.release.history import History
 from lifechart.release.stages import DEFAULT
 
@@ -71,6 +76,19 @@ def test_every_page_that_the_story_links_is_there(told: tuple[Path, Story]) -> N
     links = re.findall(r'href="([^"#]+)"', story)
     assert len(links) >= 12
     assert [link for link in links if not (folder / link).is_file()] == []
+
+
+def test_monitoring_can_follow_where_charts_lie_in_the_networks_space(told: tuple[Path, Story]) -> None:
+    folder, _ = told
+    network = load_forecaster(folder / "models" / "first")
+    weeks = folder.parent / "two weeks"
+    for name in ("week-01", "week-02"):
+        shutil.copytree(folder / "weeks" / name, weeks / name)
+    assert isinstance(network, Situated)
+    follow_up(weeks, network, [(network.outcomes[0], 365)])
+    made = pl.read_parquet(weeks / "week-02" / "forecasts.parquet")
+    assert made["embedding"].list.len().unique().to_list() == [64]
+    assert made["novelty"].is_between(0, 1).all()
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
