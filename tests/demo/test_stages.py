@@ -57,7 +57,7 @@ def test_what_must_not_be_is_refused_with_its_reason(told: tuple[Path, Story]) -
         "nobody signs as two persons",
         "made the model, so that signature does not count",
         "no stage is skipped",
-        "when its label matures",
+        "sealed until",
         "carried out on these data already",
         "amendment after data",
         "nobody is randomised twice",
