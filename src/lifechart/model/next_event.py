@@ -72,6 +72,11 @@ class NextEventHead(nn.Module):
             nn.init.zeros_(zeroed)
         nn.init.zeros_(self.value_out.bias)
 
+    @property
+    def learnt(self) -> bool:
+        """Whether this head has seen any data; a privately trained model leaves it as it began."""
+        return bool(self.code_bias.any())
+
     def start_from(self, rates: StartRates) -> None:
         """Begin at the rates of the training split."""
         with torch.no_grad():
@@ -94,7 +99,7 @@ class NextEventHead(nn.Module):
     def code_logits(
         self, state_MD: Tensor, same_M: Tensor, until_M: Tensor, last_code_M: Tensor, relative_MO: Tensor
     ) -> Tensor:
-        """Return log odds of the next event's code [M, V], given that it shares the last one's time, or when it comes."""
+        """Return log odds of the next event's code [M, V], given that it comes at once, or when it comes."""
         kind = 1 - same_M.long()
         waited = torch.where(same_M, 0, 1 + self.interval(until_M))
         logits = self.code(state_MD + self.by_wait(waited)).float() + self.code_bias.view(1 + NUM_WAITS, -1)[waited]
