@@ -15,7 +15,7 @@ from lifechart.core.timeline import believable
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """An event counts if its code is one of `codes` or matches `pattern` and its value lies in the range, if one is given.
+    """An event counts if its code is one of `codes` or matches `pattern` and its value lies in the range, if any.
 
     A range admits no event without a believable value. Both of `codes` and `pattern` empty: every event counts.
     """

@@ -75,7 +75,7 @@ class AcesTask:
     """Window and side (`start` or `end`) whose time is the moment of prediction."""
 
     def horizon(self) -> tuple[float, float] | None:
-        """Return (first, last) day after the moment of prediction in which the label counts, if offsets alone say it."""
+        """Return (first, last) day after the moment of prediction in which the label counts, if offsets alone tell."""
         window = self.windows[self.label_window]
         first, last = (self._days(window.name, side, 0) for side in ("start", "end"))
         index = self._days(*self.index, 0)

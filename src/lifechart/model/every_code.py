@@ -46,6 +46,11 @@ class EveryCodeHead(nn.Module):
         self.register_buffer("base_VB", torch.zeros(self.codes, NUM_BINS))
         self.register_buffer("again_VB", torch.zeros(self.codes, NUM_BINS))
 
+    @property
+    def learnt(self) -> bool:
+        """Whether this head has seen any data; a privately trained model leaves it as it began."""
+        return bool(self.base_VB.any())
+
     def forward(self, past: tuple[Tensor, Tensor, Tensor], features_QF: Tensor) -> Tensor:
         """Return [Q, V, B]. `past`: columns, weights and offsets of questions.History."""
         columns, weights, offsets = past

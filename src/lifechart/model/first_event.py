@@ -49,6 +49,8 @@ def first_event_risks(
     place = {code: number for number, code in enumerate(vocabulary.outcomes)}
     others = sorted({code for each in members for code in each if code not in place})
     rows = np.array([vocabulary.rows[code] for code in others], dtype=np.int64)
+    if others and not model.network.every_code.learnt:
+        raise InputError("code", others[0], "one of the outcomes: a privately trained model has learnt no other")
     far = tell_codes(model.network.every_code, tokens, questions, vocabulary, rows)
     column = {code: calibrated[:, number] for code, number in place.items()}
     column |= {code: far[:, number] for number, code in enumerate(others)}

@@ -14,7 +14,7 @@ from lifechart.model.vocabulary import Vocabulary
 # Shapes: K generated events, P prompts, N futures of a prompt, A targets, U horizons.
 
 TIME, DIED, MET, LENGTH = 0, 1, 2, 3
-"""Why a future ended: its time was spent, the patient died, every target was met, or it has as many events as may be."""
+"""Why a future ended: its time was spent, the patient died, every target was met, or it has as many events as may."""
 
 
 @dataclass(frozen=True)

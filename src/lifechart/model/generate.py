@@ -22,6 +22,7 @@ from lifechart.model.batches import Collator, cut, question_features
 from lifechart.model.decoding import Decoder
 from lifechart.model.encoders.event import event_arrays
 from lifechart.model.futures import DIED, LENGTH, MET, TIME, Futures
+from lifechart.model.modalities import attach
 from lifechart.model.network import Network
 from lifechart.model.next_event import Anchor, interval
 from lifechart.model.past import Past
@@ -89,6 +90,8 @@ def generate(
     """
     if collator.device.type != "cpu":
         raise InputError("device", str(collator.device), "cpu: futures are generated there")
+    if not network.next_event.learnt:
+        raise InputError("model", "a next-event head that learnt nothing", "a model trained without --private")
     found = wanted(ask.targets, collator.vocabulary)
     if ask.without and not (len(ask.targets) == 1 and found.by_code_alone.all()):
         names = [each.name for each in ask.targets]
@@ -143,6 +146,12 @@ class _Run:
         events = event_arrays(tokens, rows, self.vocabulary.valued, self.collator.device)
         start = tokens.starts[questions.subject]
         x_PTD = self.network.encoder(events)
+        modal = self.network.modal
+        attached = None
+        if modal is not None:
+            attached = modal.there(attach(tokens.items, questions.subject, questions.micros, rows))
+        if modal is not None and attached is not None:
+            x_PTD = modal.at_events(attached, x_PTD)
         days = torch.from_numpy((tokens.micros[held] / DAY_US).astype(np.float32))
         place = torch.from_numpy((held - start[:, None]).astype(np.float32))
         hidden_PD = self.reader.read(x_PTD, days, place, torch.from_numpy(lengths), N)
@@ -150,6 +159,8 @@ class _Run:
         had = torch.from_numpy(label(tokens, questions, len(self.vocabulary.outcomes)).had)
         features = torch.from_numpy(question_features(tokens, questions))
         log_hazard, state_PZ = self.network.hazards(hidden_PD, features, past, had)
+        if modal is not None and attached is not None:
+            log_hazard = log_hazard + modal(attached).unsqueeze(-1)
         each = torch.arange(len(questions)).repeat_interleave(N)
         self.state_EZ = state_PZ.float()[each]
         self.relative_EOB = (log_hazard.float() - self.network.hazards.base_OB)[each]

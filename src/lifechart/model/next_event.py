@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lifechart.model.kernels import Dropout
 from lifechart.model.questions import EDGES
 from lifechart.model.steps import NUM_VALUES, NUM_WAITS, WAITS, StartRates, Steps
 from lifechart.model.vocabulary import QUANTILES, START, UNKNOWN, Vocabulary
@@ -54,7 +55,7 @@ class NextEventHead(nn.Module):
         self.register_buffer("lows_B", torch.tensor(WAITS), persistent=False)
         self.register_buffer("highs_B", torch.tensor([*WAITS[1:], float("inf")]), persistent=False)
         self.read = nn.Linear(width + rank + _NUM_AGES, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.when = nn.Linear(width, 1 + NUM_WAITS)
         self.by_wait = nn.Embedding(1 + NUM_WAITS, width)
         self.code = nn.Linear(width, len(vocabulary), bias=False)
@@ -71,6 +72,11 @@ class NextEventHead(nn.Module):
         for zeroed in (self.when.weight, self.code.weight, self.value_out.weight):
             nn.init.zeros_(zeroed)
         nn.init.zeros_(self.value_out.bias)
+
+    @property
+    def learnt(self) -> bool:
+        """Whether this head has seen any data; a privately trained model leaves it as it began."""
+        return bool(self.code_bias.any())
 
     def start_from(self, rates: StartRates) -> None:
         """Begin at the rates of the training split."""
@@ -94,7 +100,7 @@ class NextEventHead(nn.Module):
     def code_logits(
         self, state_MD: Tensor, same_M: Tensor, until_M: Tensor, last_code_M: Tensor, relative_MO: Tensor
     ) -> Tensor:
-        """Return log odds of the next event's code [M, V], given that it shares the last one's time, or when it comes."""
+        """Return log odds of the next event's code [M, V], given that it comes at once, or when it comes."""
         kind = 1 - same_M.long()
         waited = torch.where(same_M, 0, 1 + self.interval(until_M))
         logits = self.code(state_MD + self.by_wait(waited)).float() + self.code_bias.view(1 + NUM_WAITS, -1)[waited]

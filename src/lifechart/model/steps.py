@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lifechart.core.timeline import DEATH
 from lifechart.model.questions import Questions
 from lifechart.model.tokens import DAY_US, Tokens
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
@@ -102,7 +103,10 @@ def place_steps(
         anchor = np.where(anchor >= first, np.maximum(anchor - jumps, first), -1)
     else:
         anchor[:] = -1
-    kept = (anchor >= 0) & ~tokens.static[rows] & (tokens.micros[rows] < tokens.end[_owner(tokens, rows)])
+    micros, end = tokens.micros[rows], tokens.end[_owner(tokens, rows)]
+    # Of the events at the time of a death those that are listed before it lead up to it; nothing follows it.
+    alive = (micros < end) | ((micros == end) & (tokens.code[rows] < vocabulary.rows.get(DEATH, len(vocabulary))))
+    kept = (anchor >= 0) & ~tokens.static[rows] & alive
     rows, cells, anchor = rows[kept], cells[kept], anchor[kept]
     age = (tokens.micros[rows] - asked_micros[anchor]) / DAY_US
     return _steps(tokens, vocabulary, rows, cells, anchor, age, tokens.micros[rows], fresh=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,7 @@ def shares_within(predicate: Predicate, knots: NDArray[np.float32]) -> NDArray[n
     shares[NO_VALUE - 1] = np.exp(-max(low - above, 0.0) / spread) - (
         np.exp(-(high - above) / spread) if high > above else 1.0
     )
-    for number, (start, stop) in enumerate(zip(knots[:-1], knots[1:], strict=True)):
+    for number, (start, stop) in enumerate(itertools.pairwise(knots)):
         if stop > start:
             shares[1 + number] = max(min(high, stop) - max(low, start), 0.0) / (stop - start)
         else:
