@@ -2,8 +2,8 @@
 
 50,000 lives (`--lives N`: N; `--quick`: 1,200) are simulated, exported, ingested, and trained on plainly and privately
 at epsilon 8, 4 and 1; "no noise" is the private fit with neither noise nor clipping. AUROC: new onset within a year
-among the held-out tenth, the mean of the outcomes with 30 occurrences or more (quick: 10); one that a model does not forecast
-counts 0.5 for it.
+among the held-out tenth, the mean of the outcomes with 30 occurrences or more (quick: 10); one that a model does not
+forecast counts 0.5 for it.
 
 cost_ratio is the larger of two, in CPU time: the whole private run beside the whole plain run, and one clipped step
 through the whole network (ghost clipping, backbone included) beside one plain step on the same batch.
