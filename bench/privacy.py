@@ -1,6 +1,6 @@
 """What privacy costs: epsilon against AUROC, time against plain training, and whether audits bear the promise out.
 
-50,000 lives (`--lives N`: N; `--quick`: 1,200) are simulated, exported, ingested, and trained on plainly and privately
+50,000 lives (`--lives N`: N; `--quick`: 600) are simulated, exported, ingested, and trained on plainly and privately
 at epsilon 8, 4 and 1; "no noise" is the private fit with neither noise nor clipping. AUROC: new onset within a year
 among the held-out tenth, the mean of the outcomes with 30 occurrences or more (quick: 10); one that a model does not
 forecast counts 0.5 for it.
@@ -59,8 +59,8 @@ REPEATS = 5
 
 def main(quick: bool, lives: int | None = None) -> dict[str, float | bool]:
     """Run every stage, print the tables, and return the figures."""
-    lives = lives or (1_200 if quick else 50_000)
-    epsilons, audited, canaries = ([8.0], 1.0, 200) if quick else ([8.0, 4.0, 1.0], AUDITED, 1000)
+    lives = lives or (600 if quick else 50_000)
+    epsilons, audited, canaries = ([8.0], 1.0, 100) if quick else ([8.0, 4.0, 1.0], AUDITED, 1000)
     kept = os.environ.get("BENCH_ORACLE_DIR")
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(kept or passing) / f"{lives}-{SEED}"

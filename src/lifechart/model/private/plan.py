@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from lifechart.core.errors import InputError
@@ -37,7 +38,7 @@ class Plan:
     tuning: float
     """Of each of the three sums over the tuning split."""
 
-    @property
+    @cached_property
     def spent(self) -> tuple[float, float]:
         """Epsilon spent on a patient of the training split, and of the tuning split, recomputed from the noise."""
         if math.isinf(self.epsilon):
