@@ -24,16 +24,23 @@ def simulate(
     underdiagnose: Annotated[
         str | None, typer.Option(help="Plant a bias: ATTRIBUTE=VALUE:CONDITION,CONDITION:SHARE that is never recorded.")
     ] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(
+            help="Plant signals that only these carry, and export them too: note,image,variant (some or all)."
+        ),
+    ] = None,
 ) -> None:
     """Simulate a hospital whose truth is known, and export its records as FHIR."""
     from lifechart.ledger.log import open_log
-    from lifechart.simulate import hospital
+    from lifechart.simulate import hospital, planted
     from lifechart.simulate.bias import Underdiagnosis
 
     bias = Underdiagnosis.parse(underdiagnose) if underdiagnose else None
     with closing(open_log(load_settings())) as log:
         day = (today or datetime.now().astimezone()).date()
-        made = hospital.simulate(out, lives, seed, day, bias=bias, log=log)
+        asked = planted.parse(modalities) if modalities else ()
+        made = hospital.simulate(out, lives, seed, day, bias=bias, modalities=asked, log=log)
     print_rows(made.table())
 
 
@@ -102,6 +109,10 @@ def train(
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default the size's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(help="Of note,image,variant those to read, or none; by default all that there are."),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="Parquet of labels (subject_id, prediction_time, boolean_value): forecast those."),
@@ -134,7 +145,10 @@ def train(
         learn_labels(dataset, labels, out, seed, horizon, everybody)
         return
     with closing(open_log(load_settings())) as log:
-        result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, actor=me())
+        wanted = None if modalities is None else tuple(part.strip() for part in modalities.split(","))
+        result = stage.train(
+            dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, modalities=wanted, actor=me()
+        )
         print(result.summary())
         if stack:
             from lifechart.model.stack import add_stack
@@ -159,13 +173,14 @@ def evaluate(
     from lifechart.data.deidentify import structured
     from lifechart.evaluate import examine, fairness, summary
     from lifechart.ledger.log import open_log
+    from lifechart.model.encoders.image import pictures_of
     from lifechart.model.forecaster import load_forecaster
 
     settings = load_settings()
     with closing(open_log(settings)) as log:
         report = examine.examine(
             dataset,
-            load_forecaster(model),
+            load_forecaster(model, pictures=pictures_of(dataset)),
             out,
             log=log,
             baselines=baselines,
