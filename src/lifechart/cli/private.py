@@ -16,7 +16,7 @@ from lifechart.core.settings import load_settings
 def train_private(
     dataset: Path, out: Path, epsilon: float | None, delta: float | None, seed: int, given: dict[str, Any]
 ) -> None:
-    """Train under a plan of `epsilon` (8 if None) and `delta`; raises InputError for options that a private run does not have."""
+    """Train under a plan of `epsilon` (8 if None) and `delta`; raises InputError for options that it lacks."""
     from lifechart.ledger.log import open_log
     from lifechart.model.private.plan import DELTA, plan
     from lifechart.model.private.train import train_private as stage
