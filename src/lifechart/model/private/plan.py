@@ -57,7 +57,7 @@ class Plan:
             "spent": {"train": training, "tuning": tuning},
             "unit": "one patient's whole record, added or removed",
             "covers": "weights, vocabulary, value scales, outcomes, base rates, calibration, novelty, tuning loss",
-            "does_not_cover": "the data set's digest and the ledger's counts of it, reports on held-out patients, run times",
+            "does_not_cover": "the data set's digest and the ledger's counts of it, held-out reports, run times",
             "mechanism": "Poisson-sampled clipped sums and whole sums, with Gaussian noise",
             "accountant": "privacy loss distributions, connected dots",
             **{key: value for key, value in asdict(self).items() if key not in ("epsilon", "delta")},
