@@ -5,8 +5,8 @@ at epsilon 8, 4 and 1; "no noise" is the private fit with neither noise nor clip
 among the held-out tenth, the mean of the outcomes with 30 occurrences or more (quick: 10); one that a model does not
 forecast counts 0.5 for it.
 
-cost_ratio is the larger of two, in CPU time: the whole private run beside the whole plain run, and one clipped step
-through the whole network (ghost clipping, backbone included) beside one plain step on the same batch.
+cost_ratio is the whole private run beside the whole plain run, in CPU time. Beside it is printed what one clipped step
+through the whole network would cost (encoder and backbone included, which private runs leave out) beside a plain one.
 
 The audit trains a twin with canaries at epsilon AUDITED, and one whose noise is switched off under the same promise:
 the first has to hold, the second has to be refuted by proof, not by estimate alone. The quick form has one promise, 1.
@@ -91,13 +91,12 @@ def main(quick: bool, lives: int | None = None) -> dict[str, float | bool]:
             model = forecaster if epsilon == epsilons[0] else model
         Console(width=120).print(table)
         step = _step_ratio(dataset, plain)
-        print(f"one clipped step through the whole network: {step:.2f} of a plain one")
+        print(f"one clipped step through the whole network, which no private run takes: {step:.2f} of a plain one")
         honest, sabotaged = _audits(dataset, model, plan(audited), canaries)
         return {
-            "cost_ratio": max(step, *ratios[:-1]),
+            "cost_ratio": max(ratios[:-1]),
             "auroc_plain": _auroc(plain, question, least),
-            **{f"auroc_eps_{epsilon:g}": found[epsilon] for epsilon in epsilons},
-            "auroc_no_noise": found[math.inf],
+            "auroc_eps_8": found[8.0],
             "audit_holds": honest.within(audited),
             "sabotage_caught": sabotaged.proven > audited,
         }
