@@ -1,12 +1,12 @@
 """What privacy costs: epsilon against AUROC, time against plain training, and whether audits bear the promise out.
 
-50,000 lives (`--lives N`: N; `--quick`: 1,200) are simulated, exported, ingested, and trained on plainly and privately
+50,000 lives (`--lives N`: N; `--quick`: 600) are simulated, exported, ingested, and trained on plainly and privately
 at epsilon 8, 4 and 1; "no noise" is the private fit with neither noise nor clipping. AUROC: new onset within a year
-among the held-out tenth, the mean of the outcomes with 30 occurrences or more (quick: 10); one that a model does not forecast
-counts 0.5 for it.
+among the held-out tenth, the mean of the outcomes with 30 occurrences or more (quick: 10); one that a model does not
+forecast counts 0.5 for it.
 
-cost_ratio is the larger of two, in CPU time: the whole private run beside the whole plain run, and one clipped step
-through the whole network (ghost clipping, backbone included) beside one plain step on the same batch.
+cost_ratio is the whole private run beside the whole plain run, in CPU time. Beside it is printed what one clipped step
+through the whole network would cost (encoder and backbone included, which private runs leave out) beside a plain one.
 
 The audit trains a twin with canaries at epsilon AUDITED, and one whose noise is switched off under the same promise:
 the first has to hold, the second has to be refuted by proof, not by estimate alone. The quick form has one promise, 1.
@@ -55,19 +55,21 @@ HORIZON = 365
 SIZE = "xs"
 AUDITED = 4.0
 REPEATS = 5
+TRAINED = ("encoder", "backbone", "hazards")
+"""Parts of the network that a clipped step is measured on: what the risk of an outcome goes through."""
 
 
 def main(quick: bool, lives: int | None = None) -> dict[str, float | bool]:
     """Run every stage, print the tables, and return the figures."""
-    lives = lives or (1_200 if quick else 50_000)
-    epsilons, audited, canaries = ([8.0], 1.0, 200) if quick else ([8.0, 4.0, 1.0], AUDITED, 1000)
+    lives = lives or (600 if quick else 50_000)
+    epsilons, audited, canaries = ([8.0], 1.0, 100) if quick else ([8.0, 4.0, 1.0], AUDITED, 1000)
     kept = os.environ.get("BENCH_ORACLE_DIR")
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(kept or passing) / f"{lives}-{SEED}"
         settings = Settings(home=folder / "home")
         _, dataset = _records(folder, lives, settings)
         log = open_log(settings)
-        plain, plain_seconds = _plain(dataset, Path(passing) / "plain", log)
+        plain, plain_seconds = _plain(dataset, Path(passing) / "plain", log, 1 if quick else None)
         question = _question(dataset, plain)
         least = 10 if quick else 30
         table = Table(title=f"{lives:,} lives: new onset within a year, held-out")
@@ -89,21 +91,20 @@ def main(quick: bool, lives: int | None = None) -> dict[str, float | bool]:
             model = forecaster if epsilon == epsilons[0] else model
         Console(width=120).print(table)
         step = _step_ratio(dataset, plain)
-        print(f"one clipped step through the whole network: {step:.2f} of a plain one")
+        print(f"one clipped step through the whole network, which no private run takes: {step:.2f} of a plain one")
         honest, sabotaged = _audits(dataset, model, plan(audited), canaries)
         return {
-            "cost_ratio": max(step, *ratios[:-1]),
+            "cost_ratio": max(ratios[:-1]),
             "auroc_plain": _auroc(plain, question, least),
-            **{f"auroc_eps_{epsilon:g}": found[epsilon] for epsilon in epsilons},
-            "auroc_no_noise": found[math.inf],
+            "auroc_eps_8": found[8.0],
             "audit_holds": honest.within(audited),
             "sabotage_caught": sabotaged.proven > audited,
         }
 
 
-def _plain(dataset: Path, out: Path, log: Log) -> tuple[NetworkForecaster, float]:
+def _plain(dataset: Path, out: Path, log: Log, epochs: int | None) -> tuple[NetworkForecaster, float]:
     began = time.process_time()
-    train(dataset, out, size=SIZE, seed=SEED, log=log, progress=False)
+    train(dataset, out, size=SIZE, seed=SEED, log=log, epochs=epochs, progress=False)
     return NetworkForecaster(load_model(out)), time.process_time() - began
 
 
@@ -154,7 +155,7 @@ def _step_ratio(dataset: Path, plain: NetworkForecaster) -> float:
     patients = int(owner_Q.max()) + 1
     segment = batch.segment_RT.numpy()
     owner_RT = torch.from_numpy(np.where(segment >= 0, windows.subject[group][np.maximum(segment, 0)], 0))
-    trained = tuple(each for name, each in network.named_parameters() if not name.startswith("next_code"))
+    trained = tuple(each for name, each in network.named_parameters() if name.split(".")[0] in TRAINED)
     ghost = Ghost(network, trained)
 
     def unclipped() -> None:

@@ -13,10 +13,12 @@ from lifechart.core.errors import InputError
 from lifechart.core.settings import load_settings
 
 
-def train_private(dataset: Path, out: Path, epsilon: float, delta: float, seed: int, given: dict[str, Any]) -> None:
-    """Train under a plan of `epsilon` and `delta`; raises InputError for options that a private run does not have."""
+def train_private(
+    dataset: Path, out: Path, epsilon: float | None, delta: float | None, seed: int, given: dict[str, Any]
+) -> None:
+    """Train under a plan of `epsilon` (8 if None) and `delta`; raises InputError for options that it lacks."""
     from lifechart.ledger.log import open_log
-    from lifechart.model.private.plan import plan
+    from lifechart.model.private.plan import DELTA, plan
     from lifechart.model.private.train import train_private as stage
 
     for name, value in given.items():
@@ -25,7 +27,8 @@ def train_private(dataset: Path, out: Path, epsilon: float, delta: float, seed: 
     if epsilon == float("inf"):
         raise InputError("--epsilon", epsilon, "a finite number: without --private nothing is promised")
     with closing(open_log(load_settings())) as log:
-        print(stage(dataset, out, plan(epsilon, delta), seed=seed, log=log, actor=me()).summary())
+        intended = plan(8.0 if epsilon is None else epsilon, DELTA if delta is None else delta)
+        print(stage(dataset, out, intended, seed=seed, log=log, actor=me()).summary())
 
 
 @app.command("audit-privacy")

@@ -11,6 +11,7 @@ import typer
 
 from lifechart.cli.labels import learn_labels, refuse_beside_labels
 from lifechart.cli.root import Out, Seed, app, me, print_rows
+from lifechart.core.errors import InputError
 from lifechart.core.settings import load_settings
 
 
@@ -122,12 +123,17 @@ def train(
         bool, typer.Option(help="Then fit boosted trees to what it leaves over, and keep what helps.")
     ] = False,
     private: Annotated[bool, typer.Option("--private", help="With differential privacy for each patient.")] = False,
-    epsilon: Annotated[float, typer.Option(help="With --private: what any patient may lose at most.")] = 8.0,
-    delta: Annotated[float, typer.Option(help="With --private: the chance that this promise fails.")] = 1e-6,
+    epsilon: Annotated[
+        float | None, typer.Option(help="With --private: what a patient may lose; by default 8.")
+    ] = None,
+    delta: Annotated[float | None, typer.Option(help="With --private: its chance to fail; by default 1e-6.")] = None,
 ) -> None:
     """Train a model of patient timelines; a killed run goes on where it was (a private one begins anew)."""
-    if private:
+    if private or epsilon is not None or delta is not None:
         from lifechart.cli.private import train_private
+
+        if not private:
+            raise InputError("--epsilon, --delta", epsilon or delta, "nothing without --private: no promise is made")
 
         given = {"--epochs": epochs, "--device": device, "--labels": labels, "--horizon": horizon}
         given |= {"--everybody": everybody or None, "--stack": stack or None}

@@ -2,8 +2,8 @@
 
 A layer's gradient for one patient is a sum over his rows of (input x output gradient), so its norm follows from the two
 Gram matrices of these (Li et al., ICLR 2022), and the clipped sum over patients is one product with the output
-gradients scaled by each patient's factor: one backward pass in all (Bu et al., ICML 2023, "book-keeping"). Layers without
-a rule here are refused: a parameter that is trained unclipped would make every promise void.
+gradients scaled by each patient's factor: one backward pass in all (Bu et al., ICML 2023, "book-keeping"). Layers
+without a rule here are refused: a parameter that is trained unclipped would make every promise void.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ RANK = 8
 """Width of the history's state."""
 _RATE, _WARMUP, _AVERAGING = 8e-3, 0.05, 0.97
 _RECURRENCES = 0.25
+_MARGIN = 0.999
 
 
 @dataclass
@@ -96,7 +97,8 @@ class PrivateFitter:
         factor_P = torch.ones_like(norms_P)
         if math.isfinite(self.plan.clip):
             # A norm that is no number would pass any comparison: such a patient counts nothing.
-            factor_P = (self.plan.clip / norms_P.clamp(min=1e-12)).clamp(max=1.0)
+            # A norm in single precision may be a little too small: less than the margin.
+            factor_P = (_MARGIN * self.plan.clip / norms_P.clamp(min=1e-12)).clamp(max=1.0)
             factor_P = torch.where(torch.isfinite(norms_P), factor_P, 0.0)
         return self.ghost.clipped(factor_P)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from lifechart.core.errors import InputError
@@ -37,7 +38,7 @@ class Plan:
     tuning: float
     """Of each of the three sums over the tuning split."""
 
-    @property
+    @cached_property
     def spent(self) -> tuple[float, float]:
         """Epsilon spent on a patient of the training split, and of the tuning split, recomputed from the noise."""
         if math.isinf(self.epsilon):
@@ -56,7 +57,7 @@ class Plan:
             "spent": {"train": training, "tuning": tuning},
             "unit": "one patient's whole record, added or removed",
             "covers": "weights, vocabulary, value scales, outcomes, base rates, calibration, novelty, tuning loss",
-            "does_not_cover": "the ledger's counts of the data set, reports on held-out patients, this run's time",
+            "does_not_cover": "the data set's digest and the ledger's counts of it, held-out reports, run times",
             "mechanism": "Poisson-sampled clipped sums and whole sums, with Gaussian noise",
             "accountant": "privacy loss distributions, connected dots",
             **{key: value for key, value in asdict(self).items() if key not in ("epsilon", "delta")},
