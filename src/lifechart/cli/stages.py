@@ -114,12 +114,15 @@ def train(
     """Train a model of patient timelines; a killed run goes on where it was."""
     from lifechart.ledger.log import open_log
     from lifechart.model import train as stage
+    from lifechart.model.distributed import world
 
     if labels is not None:
         learn_labels(dataset, labels, out, seed, horizon, everybody)
         return
     with closing(open_log(load_settings())) as log:
         result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, actor=me())
+        if not world().leads:
+            return
         print(result.summary())
         if stack:
             from lifechart.model.stack import add_stack
