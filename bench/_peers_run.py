@@ -1,7 +1,7 @@
 """One contender of `model_speed` in a process of its own: `python -m bench._peers_run NAME FOLDER SECONDS`.
 
-Prints one line of JSON: events, tokens and seconds of the steps after the first two, and the process's greatest resident
-memory less what it held when torch had been imported, in MiB.
+Prints one line of JSON: events, tokens and seconds of the steps after the first two, and the process's greatest
+resident memory less what it held when torch had been imported, in MiB.
 """
 
 from __future__ import annotations

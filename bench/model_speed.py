@@ -1,4 +1,4 @@
-"""How fast the network learns and generates, beside ETHOS's and Delphi's schemes at their own widths, on the same patients.
+"""How fast the network learns and generates, beside ETHOS's and Delphi's schemes at their widths, on the same patients.
 
 Learning is counted in events of a record, never in tokens: what ETHOS writes as a code, a decile and an interval is one
 event, and what Delphi strews in ("no event", padding) is none. Each contender trains in a process of its own, by turns,

@@ -1,7 +1,7 @@
 """Several processes, on one machine or many, that learn as one: started by `torchrun`, which says who is who.
 
-Every process (rank) holds the whole network and works on its share of each step's parts; the gradients are summed once a
-step. A part's random numbers and its share of the loss do not depend on who works on it, so two ranks learn what one
+Every process (rank) holds the whole network and works on its share of each step's parts; the gradients are summed once
+a step. A part's random numbers and its share of the loss do not depend on who works on it, so two ranks learn what one
 would, but for the order of a sum. If a rank dies, torchrun starts all of them anew, and they go on from the checkpoint.
 """
 

@@ -75,7 +75,7 @@ class Network(nn.Module):
         return Output(log_hazard, state, hidden_RTD)
 
     def next_code_loss(self, batch: Batch, hidden_RTD: Tensor, stride: int) -> Tensor:
-        """Return the summed cross-entropy of the next event's code, at those of every `stride`-th place that have one."""
+        """Return the summed cross-entropy of the next event's code, at every `stride`-th place if it has one."""
         segment, code = batch.segment_RT, batch.events.code
         nothing = torch.full_like(segment[:, :1], -1)
         following = torch.cat([segment[:, 1:], nothing], dim=1)

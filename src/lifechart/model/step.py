@@ -64,7 +64,7 @@ def parts_of(
 
 
 def totals_of(parts: Sequence[Part], num_codes: int, most_logits: int) -> Totals:
-    """Count what all parts of all ranks hold together; the next event is learnt from at places that need at most `most_logits`."""
+    """Count what all ranks' parts hold; the next event is learnt from at places that need about `most_logits`."""
     device = parts[0].batch.segment_RT.device if parts else torch.device("cpu")
     mine = (
         sum(part.batch.segment_RT.numel() for part in parts),

@@ -19,8 +19,8 @@ from lifechart.core.timeline import DEATH
 from lifechart.data import shards
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
-from lifechart.model import fit as fitting
 from lifechart.model import distributed, threads
+from lifechart.model import fit as fitting
 from lifechart.model.calibration import Calibration, calibrate
 from lifechart.model.checkpoint import FILES, model_digest, save_model
 from lifechart.model.inference import Told, tell
