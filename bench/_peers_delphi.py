@@ -2,10 +2,11 @@
 
 An event is a code token; values are not read. Ages enter as sines and cosines through a linear layer, there are no
 positions. "No event" tokens are strewn in once in five years, rows are padded in front, and no place attends to
-padding or to what has the age of its target. The loss is the cross-entropy of the next code plus the exponential log-likelihood
-of the waiting time, whose rate is the sum of the exponentiated logits. Blocks as GPT-2's with biases, attention and
-GELU spelt out operation by operation, every layer's attention map returned, tied embeddings; AdamW (0.9, 0.99), weight decay
-0.2, gradients clipped at 1; no dropout, float32, not compiled: the published small configuration, as it ships.
+padding or to what has the age of its target. The loss is the cross-entropy of the next code plus the exponential
+log-likelihood of the waiting time, whose rate is the sum of the exponentiated logits. Blocks as GPT-2's with biases,
+attention and GELU spelt out operation by operation, every layer's attention map returned, tied embeddings; AdamW
+(0.9, 0.99), weight decay 0.2, gradients clipped at 1; no dropout, float32, not compiled: the published small
+configuration, as it ships.
 """
 
 from __future__ import annotations
