@@ -12,7 +12,7 @@ occurrences (below 50,000 lives: 100, where one outcome's share is known to abou
 
 BENCH_ORACLE_DIR names a folder that keeps the hospital (without its FHIR export), the data set, the opponents' scores
 and the models, so that a run that was stopped goes on where it was; what the code of model/ made is kept for that very
-code. BENCH_ORACLE_SIZE is the model's size.
+code. BENCH_ORACLE_SIZE is the model's size; with BENCH_ORACLE_STACK=1 trees stand on top of it (model.stack).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from rich.table import Table
 
 import lifechart.model
 from lifechart.core import durable
+from lifechart.core.forecast import Forecaster
 from lifechart.core.report import Metric, Report
 from lifechart.core.settings import Settings
 from lifechart.data import shards
@@ -49,9 +50,11 @@ from lifechart.evaluate.question import Question, Scorer, ask, score
 from lifechart.evaluate.tasks import default_task
 from lifechart.ledger.log import Log, open_log
 from lifechart.model.checkpoint import FILES
-from lifechart.model.forecaster import NetworkForecaster, load_forecaster
+from lifechart.model.forecaster import load_forecaster
+from lifechart.model.stack import add_stack
 from lifechart.model.train import train
-from lifechart.simulate.hospital import simulate
+from lifechart.simulate.export import export
+from lifechart.simulate.hospital import write_truth
 
 SEED = 11
 TODAY = date(2025, 1, 1)
@@ -110,11 +113,13 @@ def _records(folder: Path, lives: int, settings: Settings) -> tuple[Path, Path]:
     """Simulate and ingest, unless a former run left both whole. The FHIR export, large, goes once it is ingested."""
     hospital, dataset, done = folder / "hospital", folder / "dataset", folder / "records.json"
     if not done.exists():
-        simulate(hospital, lives=lives, seed=SEED, today=TODAY)
+        if not (hospital / "truth" / "truth.json").exists():
+            write_truth(hospital / "truth", lives, SEED, TODAY)
+        export(hospital / "truth", hospital)
         ingest(hospital / "fhir", dataset, key=load_key(settings), log=open_log(settings))
         durable.write_json(done, {"lives": lives, "seed": SEED, "dataset": shards.dataset_digest(dataset)})
-    for export in ("fhir", "gold"):
-        shutil.rmtree(hospital / export, ignore_errors=True)
+    for part in ("fhir", "gold"):
+        shutil.rmtree(hospital / part, ignore_errors=True)
     return hospital, dataset
 
 
@@ -124,11 +129,23 @@ def _code() -> str:
     return durable.digest_of([durable.file_digest(each) for each in sorted(room.rglob("*.py"))])[:12]
 
 
-def _trained(folder: Path, dataset: Path, size: str, log: Log) -> NetworkForecaster:
+def _trained(folder: Path, dataset: Path, size: str, log: Log) -> Forecaster:
     """Return the model that this code trains on a data set, from `folder` if it was trained there."""
     if not all((folder / name).exists() for name in FILES):
         train(dataset, folder, size=size, seed=SEED, log=log)
-    return load_forecaster(folder)
+    if not _stacked():
+        return load_forecaster(folder)
+    stacked, aside = folder.with_name(f"{folder.name}{_stacked()}"), folder.with_name(f"{folder.name}-half-stacked")
+    if not stacked.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(folder, aside)
+        add_stack(aside, dataset, seed=SEED, log=log)
+        aside.rename(stacked)
+    return load_forecaster(stacked)
+
+
+def _stacked() -> str:
+    return "-stacked" if os.environ.get("BENCH_ORACLE_STACK") else ""
 
 
 class Remembered:
@@ -171,7 +188,8 @@ def _point(
         return _trained(folder / f"part-{lives}-{size}-{_code()}", part, size, log)
 
     name = f"{lives} lives"
-    return Remembered(name, folder / f"part-{lives}-{size}-{_code()}.npz", make, question.events, question.prompts)
+    path = folder / f"part-{lives}-{size}-{_code()}{_stacked()}.npz"
+    return Remembered(name, path, make, question.events, question.prompts)
 
 
 def _first(events: pl.DataFrame, share: float) -> pl.DataFrame:
@@ -195,7 +213,7 @@ def _opponents(
         return BoostedTrees.fit(training, tuning, task, outcomes, (HORIZON,), seed=SEED)
 
     makers: list[tuple[str, Callable[[], Scorer]]] = [
-        *((name, lambda oracle=oracle: oracle) for name, oracle in zip(names, oracles, strict=True)),  # type: ignore[misc]
+        *((name, lambda oracle=oracle: oracle) for name, oracle in zip(names, oracles, strict=True)),
         (TREES, trees),
     ]
     asked = [shards.dataset_digest(dataset), task.model_dump(mode="json"), SEED, DRAWS, PARAMETERS, SCREENED]

@@ -19,6 +19,7 @@ from lifechart.model.questions import (
     sample_questions,
 )
 from lifechart.model.tokens import DAY_US, RECENT_DAYS, Tokens
+from lifechart.model.usual import USUAL_AGES
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
 KNOTS = len(QUANTILES)
@@ -85,8 +86,8 @@ def test_the_history_agrees_with_a_plain_loop(tokens: Tokens, vocabulary: Vocabu
                 by_age = [(age - 50) / 30, (age - 50) / 30 * np.log(len(mine))]
             else:
                 knots = np.array(FACT_AGES)
-                hats = [np.interp(age, knots, np.eye(len(knots))[k]) for k in range(len(knots))]
-                plain, by_age = hats[:5], hats[5:]
+                basis = [np.interp(age, knots, np.eye(len(knots))[k]) for k in range(len(knots))]
+                plain, by_age = basis[:5], basis[5:]
             start = code * NUM_PLAIN
             expected[start : start + 7] = [1, np.log(len(mine)), *plain]
             expected[start + 11 : start + 13] = by_age
@@ -97,6 +98,10 @@ def test_the_history_agrees_with_a_plain_loop(tokens: Tokens, vocabulary: Vocabu
                 scaled = [(levels[-1] - levels.mean()) / 3, levels[-1] / 4 - 1, (levels.mean() / 4 - 1) * trust]
                 scaled += [(levels * fade).sum() / fade.sum() / 4 - 1]
                 expected[start + 7 : start + 11] = scaled
+                ages = tokens.micros[mine] / DAY_US / 365.25
+                excess = levels - np.interp(ages, USUAL_AGES, vocabulary.usual[code])
+                shrunk = [excess.mean() / 4 * len(mine) / (len(mine) + doubt) for doubt in (1.5, 6)]
+                expected[start + 13 : start + 16] = [excess[-1] / 4, *shrunk]
                 base = len(vocabulary) * NUM_PLAIN + valued[code] * NUM_LEVELS * KNOTS
                 for place, value in enumerate((levels[-1], levels.mean(), levels.min(), levels.max())):
                     hats = np.maximum(0, 1 - np.abs(value - np.arange(KNOTS)))

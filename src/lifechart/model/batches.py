@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from lifechart.model.encoders.event import DAYS_A_YEAR, age_basis, event_arrays
+from lifechart.model.modalities import attach
 from lifechart.model.network import Batch
 from lifechart.model.questions import History, Questions, history, label, ragged
+from lifechart.model.steps import Steps, joined, place_steps, question_steps
 from lifechart.model.tokens import DAY_US, Tokens
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
@@ -32,6 +34,8 @@ class Windows:
     lead: NDArray[np.int64]
     """How many undated events of the subject are put in front (0 where the stretch holds them itself)."""
     of_question: NDArray[np.int64]
+    owned_from: NDArray[np.int64]
+    """The first row that no window before shows with as much of its past; what lies before is there to be looked at."""
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -45,8 +49,12 @@ class Windows:
         return order, np.searchsorted(self.of_question[order], np.arange(len(self.first) + 1))
 
 
-def cut(tokens: Tokens, questions: Questions, context: int) -> Windows:
-    """Choose the windows that the questions need, each no longer than `context`, ending at its last question."""
+def cut(tokens: Tokens, questions: Questions, context: int, *, whole: bool = False) -> Windows:
+    """Choose the windows that the questions need, each no longer than `context`, ending at its last question.
+
+    `whole` windows go on to the end of their stretch: where they end then says nothing of the future, as it would if
+    the last question of a life were the last thing that is learnt from.
+    """
     start = tokens.starts[questions.subject]
     statics = tokens.num_static
     lead = np.minimum(statics, context // 4)[questions.subject]
@@ -60,10 +68,15 @@ def cut(tokens: Tokens, questions: Questions, context: int) -> Windows:
     inverse = inverse.reshape(-1)
     last = np.zeros(len(unique), dtype=np.int64)
     np.maximum.at(last, inverse, questions.stop)
+    if whole:
+        reach = np.where(number == 0, context, body + number * half)
+        last[inverse] = np.minimum(start + reach, tokens.starts[questions.subject + 1])
     later = unique[:, 1] > tokens.starts[unique[:, 0]]
     window_lead = np.zeros(len(unique), dtype=np.int64)
     window_lead[inverse] = lead
-    return Windows(unique[:, 0], unique[:, 1], last, window_lead * later, inverse)
+    owned_from = np.zeros(len(unique), dtype=np.int64)
+    owned_from[inverse] = start + np.where(number == 0, 0, np.maximum(context, body + (number - 1) * half))
+    return Windows(unique[:, 0], unique[:, 1], last, window_lead * later, inverse, owned_from)
 
 
 def in_groups(sizes: NDArray[np.int64], order: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
@@ -117,6 +130,8 @@ class Collator:
     vocabulary: Vocabulary
     context: int
     device: torch.device
+    stride: int = 0
+    """The next-event head learns from every so manieth place and question; 0 where nothing is learnt."""
 
     def batch(
         self, tokens: Tokens, questions: Questions, windows: Windows, chosen: NDArray[np.int64]
@@ -149,6 +164,8 @@ class Collator:
                 features_QF=self._tensor(question_features(tokens, put)),
                 history=self.history(history(tokens, put, self.vocabulary.valued, len(QUANTILES))),
                 had_QO=self._tensor(had),
+                steps=self._steps(tokens, windows, chosen, (token_rows, segment), put, cell) if self.stride else None,
+                modal=attach(tokens.items, put.subject, put.micros, token_rows),
             ),
             asked,
         )
@@ -156,6 +173,30 @@ class Collator:
     def history(self, past: History) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return a history as the tensors that the hazard head reads."""
         return self._tensor(past.column), self._tensor(past.weight), self._tensor(past.offsets)
+
+    def _steps(
+        self,
+        tokens: Tokens,
+        windows: Windows,
+        chosen: NDArray[np.int64],
+        packed: tuple[NDArray[np.int64], NDArray[np.int64]],
+        put: Questions,
+        cells: NDArray[np.int64],
+    ) -> Steps:
+        """Return every `stride`-th place and question of a batch, each event in the window that owns it."""
+        token_rows, segment = (each.reshape(-1) for each in packed)
+        place = np.flatnonzero(segment >= 0)
+        rows, item = token_rows[place], segment[place]
+        owned = np.flatnonzero(rows >= windows.owned_from[chosen[item]])[:: self.stride]
+        place, rows, item = place[owned], rows[owned], item[owned]
+        of_question, asked = segment[cells], np.arange(len(put))[:: self.stride]
+        jumps = np.random.default_rng([len(rows), int(rows.sum())]).geometric(0.5, len(rows)) - 1
+        return joined(
+            [
+                place_steps(tokens, self.vocabulary, rows, place, item, (of_question, put.micros), jumps),
+                question_steps(tokens, self.vocabulary, put, cells, asked),
+            ]
+        )
 
     def _cells(
         self, questions: Questions, windows: Windows, chosen: NDArray[np.int64], origin: NDArray[np.int64]

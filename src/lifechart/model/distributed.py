@@ -73,11 +73,11 @@ def mine(number: int) -> bool:
     return not among_all() or number % dist.get_world_size() == dist.get_rank()
 
 
-def summed(counts: Sequence[float], device: torch.device) -> list[float]:
+def summed(counts: Sequence[float]) -> list[float]:
     """Return each number's sum over the ranks."""
     if not among_all():
         return list(counts)
-    tensor = torch.tensor(counts, dtype=torch.float64, device=device)
+    tensor = torch.tensor(counts, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(tensor)
     totals: list[float] = tensor.tolist()
     return totals

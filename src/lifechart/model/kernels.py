@@ -150,6 +150,11 @@ def drawing(seed: int) -> Iterator[None]:
         _draws.generator = before
 
 
+def lots(number: int) -> Tensor:
+    """Return numbers evenly from 0 to 1, from the same generator as this thread's dropout."""
+    return torch.rand(number, generator=getattr(_draws, "generator", None))
+
+
 class Dropout(nn.Module):
     """Dropout from one random byte an element: its rate is rounded to 256ths, and what is kept is scaled exactly.
 

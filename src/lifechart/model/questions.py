@@ -9,12 +9,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lifechart.core.errors import InputError
-from lifechart.model.tokens import DAY_US, RECENT_DAYS, Tokens
+from lifechart.model.tokens import DAY_US, RECENT_DAYS, YEAR_US, Tokens
+from lifechart.model.usual import hats
 
 EDGES = (0.0, 30.0, 90.0, 365.0, 1825.0)
 """Edges, in days, of the intervals in which a hazard is constant; all but the first are the horizons."""
 HORIZONS = (30, 90, 365, 1825)
-YEAR_US = DAY_US * 365.25
 _MIDDLE_AGE = 50.0
 
 
@@ -134,7 +134,7 @@ def ragged(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[n
     return which, np.repeat(first, size) + within
 
 
-NUM_PLAIN = 13
+NUM_PLAIN = 16
 """Columns of the history that every code has, before those of its value scale."""
 NUM_LEVELS = 4
 """Levels of each valued code that enter through knots: the last, the mean, the least and the greatest."""
@@ -199,7 +199,7 @@ def _plain(tokens: Tokens, row: NDArray[np.int64], asked: NDArray[np.int64], mid
     since_first = np.maximum(asked - tokens.first_micros[row], 0) / YEAR_US
     age = asked / YEAR_US
     static = tokens.static[row]
-    number = np.log(tokens.count[row])
+    number, values = np.log(tokens.count[row]), tokens.num_values[row]
     # A mean of few noisy values says little of what lies behind them: draw it to the middle as a posterior mean would.
     trusted = tokens.count[row] / (tokens.count[row] + 1.5)
     columns = [
@@ -216,10 +216,12 @@ def _plain(tokens: Tokens, row: NDArray[np.int64], asked: NDArray[np.int64], mid
         np.nan_to_num(tokens.recent_level[row] - middle) / middle,
         (age - _MIDDLE_AGE) / 30.0,
         (age - _MIDDLE_AGE) / 30.0 * number,
+        np.nan_to_num(tokens.last_excess[row]) / middle,
+        np.nan_to_num(tokens.mean_excess[row]) / middle * values / (values + 1.5),
+        np.nan_to_num(tokens.mean_excess[row]) / middle * values / (values + 6.0),
     ]
     plain = np.stack(columns, axis=1).astype(np.float32)
-    place = np.interp(age[static], FACT_AGES, np.arange(len(FACT_AGES)))
-    plain[np.ix_(static, _OF_TIME)] = np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(len(FACT_AGES))))
+    plain[np.flatnonzero(static)[:, None], _OF_TIME] = hats(age[static], FACT_AGES)
     return plain
 
 

@@ -36,15 +36,19 @@ class Part:
     labels: Labels
     number: int
 
+    @property
+    def num_steps(self) -> int:
+        """Moments from which the next event is learnt."""
+        return 0 if self.batch.steps is None else len(self.batch.steps)
+
 
 @dataclass(frozen=True)
 class Totals:
     """What the sums over all parts of a step are divided by."""
 
     questions: int
-    places: int
-    """Places whose next event is learnt from: every `stride`-th that has one."""
-    stride: int
+    steps: int
+    """Moments from which the next event is learnt."""
     events: int
 
 
@@ -63,39 +67,34 @@ def parts_of(
     return parts
 
 
-def totals_of(parts: Sequence[Part], num_codes: int, most_logits: int) -> Totals:
-    """Count what all ranks' parts hold; the next event is learnt from at places that need about `most_logits`."""
-    device = parts[0].batch.segment_RT.device if parts else torch.device("cpu")
+def totals_of(parts: Sequence[Part]) -> Totals:
+    """Count what all parts of all ranks hold together."""
     mine = (
-        sum(part.batch.segment_RT.numel() for part in parts),
         sum(len(part.labels.observed) for part in parts),
+        sum(part.num_steps for part in parts),
         sum(part.batch.num_events for part in parts),
     )
-    held, questions, events = (int(each) for each in distributed.summed(mine, device))
-    stride = max(1, held * num_codes // most_logits)
-    places = 0
-    for part in parts:
-        segment = part.batch.segment_RT
-        followed = nn.functional.pad((segment[:, :-1] == segment[:, 1:]) & (segment[:, :-1] >= 0), (0, 1))
-        places += int(followed.flatten()[::stride].sum())
-    return Totals(questions, max(int(distributed.summed([places], device)[0]), 1), stride, events)
+    questions, steps, events = (int(each) for each in distributed.summed(mine))
+    return Totals(questions, max(steps, 1), events)
 
 
 class Objective(nn.Module):
     """What is learnt, as a module: the losses of one part, as shares of their step's."""
 
-    def __init__(self, network: Network, recurrence_weight: float, next_code_weight: float) -> None:
+    def __init__(self, network: Network, recurrence_weight: float, next_event_weight: float) -> None:
         super().__init__()
         self.network = network
-        self.recurrence_weight, self.next_code_weight = recurrence_weight, next_code_weight
+        self.recurrence_weight, self.next_event_weight = recurrence_weight, next_event_weight
 
     def forward(self, part: Part, totals: Totals) -> tuple[Tensor, Tensor]:
         """Return the whole loss and the survival loss alone; summed over parts they are means over the step."""
         output = self.network(part.batch)
-        following = self.network.next_code_loss(part.batch, output.hidden_RTD, totals.stride)
+        # In 32 bits: no two parts have as many steps (see batches.LENGTHS).
+        with torch.autocast(output.hidden_RTD.device.type, enabled=False):
+            following = self.network.next_event_loss(part.batch, output)
         main = survival(output.log_hazard_QOB, part.labels, self.recurrence_weight)
         main = main * (len(part.labels.observed) / totals.questions)
-        return main + self.next_code_weight * following / totals.places, main.detach()
+        return main + self.next_event_weight * (part.num_steps / totals.steps) * following, main.detach()
 
 
 class Cores:
@@ -137,7 +136,7 @@ class Cores:
         distributed.sum_gradients(summed)
         for each, grad in zip(learnt, summed, strict=True):
             each.grad = grad
-        return distributed.summed([total], self.device)[0]
+        return distributed.summed([total])[0]
 
 
 def part_seed(seed: int, part: Part) -> int:

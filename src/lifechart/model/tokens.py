@@ -6,7 +6,7 @@ over the whole record, so that nothing is forgotten where a record is longer tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, Timeline, believable
 from lifechart.data.units import in_units
+from lifechart.model.encoders import Pictures
+from lifechart.model.modalities import Items, find_items
+from lifechart.model.usual import usual_at
 from lifechart.model.vocabulary import QUANTILES, START, UNKNOWN, UNREAD_KINDS, Vocabulary, event_codes
 
 DAY_US = 86_400_000_000
+YEAR_US = DAY_US * 365.25
 RECENT_DAYS = 365.25
 """Time constant of the decaying count of a code."""
 _READ = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "kind")
@@ -54,10 +58,15 @@ class Tokens:
     least_level: NDArray[np.float32]
     greatest_level: NDArray[np.float32]
     mean_level: NDArray[np.float32]
+    num_values: NDArray[np.float32]
+    last_excess: NDArray[np.float32]
+    mean_excess: NDArray[np.float32]
     recent_level: NDArray[np.float32]
     next_same: NDArray[np.int64]
     outcome: NDArray[np.int64]
     row: NDArray[np.int64]
+    items: Items | None = None
+    """What hangs on the records besides coded events; None if nothing does that the vocabulary knows."""
 
     def __len__(self) -> int:
         return len(self.code)
@@ -87,6 +96,13 @@ class Tokens:
         """Index of each row's subject."""
         return np.repeat(np.arange(self.num_subjects), np.diff(self.starts))
 
+    @cached_property
+    def previous_same(self) -> NDArray[np.int64]:
+        """For each row, the row before it of the same subject and code, -1 if none."""
+        previous = np.full(len(self) + 1, -1, dtype=np.int64)
+        previous[self.next_same] = np.arange(len(self))
+        return previous[:-1]
+
 
 @dataclass(frozen=True)
 class Entries:
@@ -115,14 +131,26 @@ def timeline_entries(timeline: Timeline, vocabulary: Vocabulary) -> Entries:
     return entries(timeline.events.with_columns(subject_id=pl.lit(timeline.subject_id, pl.Int64)), vocabulary)
 
 
-def tokenise_timeline(timeline: Timeline, vocabulary: Vocabulary) -> Tokens:
+def tokenise_timeline(timeline: Timeline, vocabulary: Vocabulary, pictures: Pictures | None = None) -> Tokens:
     """Tokenise one chart."""
-    return tokens_of(timeline_entries(timeline, vocabulary), vocabulary)
+    events = timeline.events.with_columns(subject_id=pl.lit(timeline.subject_id, pl.Int64))
+    return tokenise(events, vocabulary, pictures)
 
 
-def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
-    """Tokenise MEDS rows of any number of subjects. `Tokens.row` is each token's row in `events` (-1 for START)."""
-    return tokens_of(entries(events, vocabulary), vocabulary)
+def tokenise(events: pl.DataFrame, vocabulary: Vocabulary, pictures: Pictures | None = None) -> Tokens:
+    """Tokenise MEDS rows of any number of subjects. `Tokens.row` is each token's row in `events` (-1 for START).
+
+    `pictures`: where the images of these subjects are, if the vocabulary knows images.
+    """
+    return with_items(tokens_of(entries(events, vocabulary), vocabulary), events, vocabulary, pictures)
+
+
+def with_items(tokens: Tokens, events: pl.DataFrame, vocabulary: Vocabulary, pictures: Pictures | None) -> Tokens:
+    """Return tokens with what hangs on the events that they were made of."""
+    if not vocabulary.modalities:
+        return tokens
+    times = tokens.subject_ids, tokens.origin, tokens.starts, tokens.micros
+    return replace(tokens, items=find_items(events, vocabulary, pictures, *times))
 
 
 def tokens_of(read: Entries, vocabulary: Vocabulary) -> Tokens:
@@ -153,7 +181,7 @@ def tokens_of(read: Entries, vocabulary: Vocabulary) -> Tokens:
         gap=_gaps(micros, starts),
         outcome=read.outcome[kept],
         row=read.row[kept],
-        **_past_of_code(subject, code, micros, level),
+        **_past_of_code(subject, code, micros, level, level - usual_at(vocabulary.usual, code, micros / YEAR_US)),
     )
 
 
@@ -258,9 +286,13 @@ def _gaps(micros: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.fl
 
 
 def _past_of_code(
-    subject: NDArray[np.int64], code: NDArray[np.int64], micros: NDArray[np.int64], level: NDArray[np.float32]
+    subject: NDArray[np.int64],
+    code: NDArray[np.int64],
+    micros: NDArray[np.int64],
+    level: NDArray[np.float32],
+    excess: NDArray[np.float64],
 ) -> dict[str, NDArray[Any]]:
-    """Return what each event's own code did before it, itself included."""
+    """Return what each event's own code did before it, itself included. `excess`: the level above what is usual."""
     size = len(code)
     order = np.lexsort((np.arange(size), code, subject))
     changes = np.ones(size, dtype=bool)
@@ -272,14 +304,18 @@ def _past_of_code(
     next_same[order[:-1]] = np.where(changes[1:], size, order[1:])
     sorted_level = level[order].astype(np.float64)
     valued = ~np.isnan(sorted_level)
-    summed = np.cumsum(np.where(valued, sorted_level, 0.0))
-    number = np.cumsum(valued)
-    before = np.where(first > 0, first - 1, 0)
-    sum_here = summed - np.where(first > 0, summed[before], 0.0)
-    number_here = number - np.where(first > 0, number[before], 0)
-    mean = np.divide(sum_here, number_here, out=np.full(size, np.nan), where=number_here > 0)
+    sorted_excess = np.where(valued, excess[order], 0.0)
+    number_here = _running_sums(valued.astype(np.float64), first)
+
+    def mean_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        sums = _running_sums(values, first)
+        means: NDArray[np.float64] = np.divide(sums, number_here, out=np.full(size, np.nan), where=number_here > 0)
+        return means
+
+    mean = mean_of(np.where(valued, sorted_level, 0.0))
     latest_valued = np.maximum.accumulate(np.where(valued, np.arange(size), -1))
     last = np.where(latest_valued >= first, sorted_level[np.maximum(latest_valued, 0)], np.nan)
+    last_excess = np.where(latest_valued >= first, sorted_excess[np.maximum(latest_valued, 0)], np.nan)
     run = np.cumsum(changes) * 2.0 * len(QUANTILES)
 
     def greatest_so_far(levels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -306,9 +342,19 @@ def _past_of_code(
         "least_level": back(-greatest_so_far(-sorted_level), np.float32),
         "greatest_level": back(greatest_so_far(sorted_level), np.float32),
         "mean_level": back(mean, np.float32),
+        "num_values": back(number_here, np.float32),
+        "last_excess": back(last_excess, np.float32),
+        "mean_excess": back(mean_of(sorted_excess), np.float32),
         "recent_level": back(lately, np.float32),
         "next_same": next_same,
     }
+
+
+def _running_sums(values: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the sum over each run up to and with each place; `first` is where the place's run begins."""
+    summed = np.cumsum(values)
+    sums: NDArray[np.float64] = summed - np.where(first > 0, summed[np.maximum(first - 1, 0)], 0.0)
+    return sums
 
 
 def _decaying_sums(
@@ -330,4 +376,4 @@ def _decaying_sums(
 
 def field_names() -> tuple[str, ...]:
     """Return the names of the arrays, for whoever stores them."""
-    return tuple(each.name for each in fields(Tokens))
+    return tuple(each.name for each in fields(Tokens) if each.name != "items")

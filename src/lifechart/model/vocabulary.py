@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -15,6 +16,7 @@ from lifechart.codes.parents import ancestors
 from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, believable
+from lifechart.model.usual import no_usual, usual_levels
 
 UNKNOWN, START = 0, 1
 """Rows of the vocabulary that stand for any code it does not hold, and for the beginning of a record."""
@@ -32,13 +34,19 @@ _FEWEST_VALUES = 20
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Codes by row. `knots` is NaN-filled where a code carries no values; `parents` lists rows, -1 padded."""
+    """Codes by row. `knots` is NaN-filled where a code carries no values; `parents` lists rows, -1 padded.
+
+    `usual` [V, A] is the level that is usual at each of usual.USUAL_AGES.
+    """
 
     codes: tuple[str, ...]
     units: tuple[str | None, ...]
     knots: NDArray[np.float32]
     parents: NDArray[np.int64]
     outcomes: tuple[str, ...]
+    usual: NDArray[np.float32]
+    modalities: dict[str, Any] = field(default_factory=dict)
+    """What each modality besides coded events has to know (lifechart.model.modalities)."""
     rows: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,11 +77,13 @@ class Vocabulary:
                 "code": code,
                 "unit": self.units[row],
                 "knots": None if np.isnan(self.knots[row, 0]) else self.knots[row].tolist(),
+                "usual": None if np.isnan(self.knots[row, 0]) else self.usual[row].tolist(),
                 "parents": [int(wider) for wider in self.parents[row] if wider >= 0],
             }
             for row, code in enumerate(self.codes)
         ]
-        durable.write_json(path, {"codes": rows, "outcomes": list(self.outcomes)})
+        modalities = {"modalities": self.modalities} if self.modalities else {}
+        durable.write_json(path, {"codes": rows, "outcomes": list(self.outcomes), **modalities})
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
@@ -85,7 +95,12 @@ class Vocabulary:
             knots = [row["knots"] or [np.nan] * len(QUANTILES) for row in content["codes"]]
             # As they were when it was trained, whatever terminologies this institution has.
             parents = [row["parents"] for row in content["codes"]] if "parents" in content["codes"][0] else None
-            return assemble(codes, units, np.array(knots, dtype=np.float32), tuple(content["outcomes"]), parents)
+            usual = no_usual(len(codes), len(QUANTILES))
+            for row, each in enumerate(content["codes"]):
+                usual[row] = each.get("usual") or usual[row]
+            scales = np.array(knots, dtype=np.float32)
+            found = assemble(codes, units, scales, tuple(content["outcomes"]), parents, usual)
+            return replace(found, modalities=content.get("modalities", {}))
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError, IndexError) as error:
             raise InputError("vocabulary", str(path), f"a vocabulary written by `lifechart train` ({error})") from error
 
@@ -118,15 +133,20 @@ def assemble(
     knots: NDArray[np.float32],
     outcomes: tuple[str, ...],
     known: list[list[int]] | None = None,
+    usual: NDArray[np.float32] | None = None,
 ) -> Vocabulary:
-    """Build a vocabulary from its columns, resolving each code's ancestors to rows unless they are `known`."""
+    """Build a vocabulary from its columns, resolving each code's ancestors to rows unless they are `known`.
+
+    `usual` [V, A]: the usual levels by age; by default the middle of every scale.
+    """
     if known is None:
         rows = {code: row for row, code in enumerate(codes)}
         known = [[rows[wider] for wider in wider_codes(code) if wider in rows] for code in codes]
     parents = np.full((len(codes), max(1, *(len(each) for each in known))), -1, dtype=np.int64)
     for row, each in enumerate(known):
         parents[row, : len(each)] = each
-    return Vocabulary(tuple(codes), tuple(units), knots, parents, outcomes)
+    usual = no_usual(len(codes), len(QUANTILES)) if usual is None else usual
+    return Vocabulary(tuple(codes), tuple(units), knots, parents, outcomes, usual)
 
 
 def build_vocabulary(events: pl.DataFrame, *, fewest_subjects: int = 10, fewest_onsets: int = 20) -> Vocabulary:
@@ -146,17 +166,19 @@ def build_vocabulary(events: pl.DataFrame, *, fewest_subjects: int = 10, fewest_
     kept = {code for code, count in counts.items() if count >= fewest_subjects}
     kept |= {code for code, count in descendants.items() if count >= fewest_subjects}
     codes = ["UNKNOWN", "START", *sorted(kept)]
-    units, knots = _value_scales(read, codes)
-    return assemble(codes, units, knots, _outcomes(events, fewest_onsets))
+    units, knots, usual = _value_scales(read, events, codes)
+    return assemble(codes, units, knots, _outcomes(events, fewest_onsets), usual=usual)
+
+
+def is_onset() -> pl.Expr:
+    """Return whether an event may be an outcome: a condition that begins, a death, an admission."""
+    begins = ~pl.any_horizontal(pl.col("code").str.starts_with(prefix) for prefix in _NOT_AN_ONSET)
+    return ((pl.col("kind") == "condition") & begins) | pl.col("code").is_in([DEATH, ADMISSION])
 
 
 def _outcomes(events: pl.DataFrame, fewest_onsets: int) -> tuple[str, ...]:
-    onset = (pl.col("kind") == "condition") & ~pl.any_horizontal(
-        pl.col("code").str.starts_with(prefix) for prefix in _NOT_AN_ONSET
-    )
-    onset = onset | pl.col("code").is_in([DEATH, ADMISSION])
     counts = (
-        events.filter(onset & pl.col("time").is_not_null())
+        events.filter(is_onset() & pl.col("time").is_not_null())
         .group_by("code")
         .agg(pl.col("subject_id").n_unique().alias("people"))
     )
@@ -165,7 +187,10 @@ def _outcomes(events: pl.DataFrame, fewest_onsets: int) -> tuple[str, ...]:
     return tuple([code for code in (DEATH, ADMISSION) if code in set(counts["code"])] + conditions)
 
 
-def _value_scales(read: pl.DataFrame, codes: list[str]) -> tuple[list[str | None], NDArray[np.float32]]:
+def _value_scales(
+    read: pl.DataFrame, events: pl.DataFrame, codes: list[str]
+) -> tuple[list[str | None], NDArray[np.float32], NDArray[np.float32]]:
+    """Return each code's unit, the knots of its values in it, and their usual levels by age."""
     valued = read.with_columns(numeric_value=believable()).filter(pl.col("numeric_value").is_finite())
     commonest = (
         valued.group_by("token", "unit")
@@ -174,10 +199,9 @@ def _value_scales(read: pl.DataFrame, codes: list[str]) -> tuple[list[str | None
         .unique("token", keep="first", maintain_order=True)
         .select("token", common_unit="unit")
     )
+    comparable = valued.join(commonest, on="token").filter(pl.col("unit").eq_missing(pl.col("common_unit")))
     scales = (
-        valued.join(commonest, on="token")
-        .filter(pl.col("unit").eq_missing(pl.col("common_unit")))
-        .group_by("token", "common_unit")
+        comparable.group_by("token", "common_unit")
         .agg(
             pl.len().alias("count"),
             *(pl.col("numeric_value").quantile(q, "linear").alias(str(q)) for q in QUANTILES),
@@ -191,4 +215,5 @@ def _value_scales(read: pl.DataFrame, codes: list[str]) -> tuple[list[str | None
         if (row := rows.get(scale["token"])) is not None:
             units[row] = scale["common_unit"]
             knots[row] = [scale[str(q)] for q in QUANTILES]
-    return units, knots
+    placed = comparable.with_columns(row=pl.col("token").replace_strict(rows, default=None, return_dtype=pl.Int64))
+    return units, knots, usual_levels(placed.drop_nulls("row"), events, knots)
