@@ -34,7 +34,7 @@ def main(name: str, folder: Path, seconds: float) -> None:
     if peer == "lifechart":
         from bench._peers_lifechart import learn as ours
 
-        steps = ours(folder, how)
+        steps = ours(folder, how, short=seconds < 10)
         began = time.perf_counter()
         next(steps)
         first_stage = time.perf_counter() - began

@@ -26,7 +26,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench._generation import generation
-from bench._generation import generation
 from bench._peers_lifechart import prepare as prepare_ours
 from bench._peers_records import Records
 from lifechart.core.settings import Settings
@@ -51,11 +50,11 @@ def main(quick: bool) -> dict[str, float]:
         ways = ["bfloat16"] if quick or not shutil.which("g++") else ["bfloat16", "compiled"]
         ethos = [f"ethos:{how}" for how in ways]
         names = ["lifechart:ethos", *ethos, "lifechart:delphi", "delphi:float32"]
-        measured = {name: [] for name in names} | ({} if quick else {"ethos:float32": [], "delphi:bfloat16": []})
+        also = [] if quick else ["ethos:float32", "delphi:bfloat16"]
+        measured: dict[str, list[dict[str, float]]] = {name: [] for name in [*names, *also]}
         for _ in range(turns):
             for name, results in measured.items():
                 results.append(run(name, folder, seconds))
-        generated = generation(pl.read_parquet(folder / "events.parquet"), quick)
         generated = generation(pl.read_parquet(folder / "events.parquet"), quick)
     figures = {name: best(results) for name, results in measured.items()}
     show(figures)
@@ -68,7 +67,6 @@ def main(quick: bool) -> dict[str, float]:
         "train_events_ratio_ethos": figures["lifechart:ethos"]["rate"] / figures[fastest]["rate"],
         "train_events_ratio_delphi": figures["lifechart:delphi"]["rate"] / figures["delphi:float32"]["rate"],
         "memory_ratio": max(memory.values()),
-        **generated,
     } | generated
     Console().print(f"memory, ours / theirs: {memory['ethos']:.2f} (ETHOS), {memory['delphi']:.2f} (Delphi)")
     return {key: round(float(value), 3) for key, value in metrics.items()}

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,9 @@ def joined(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store, rank, size = next(dist.rendezvous("env://"))
+    store, rank, size = next(rendezvous("env://"))
     # torchrun keeps its store when it starts the ranks anew; the addresses of those that died must not be met there.
-    store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
@@ -93,5 +95,5 @@ def sum_gradients(grads: Sequence[Tensor]) -> None:
         return
     flat = torch.cat([each.reshape(-1) for each in grads])
     dist.all_reduce(flat)
-    for each, part in zip(grads, flat.split([each.numel() for each in grads]), strict=True):
+    for each, part in zip(grads, torch.split(flat, [each.numel() for each in grads]), strict=True):
         each.copy_(part.view_as(each))
