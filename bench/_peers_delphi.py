@@ -12,7 +12,7 @@ configuration, as it ships.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
@@ -133,7 +133,7 @@ class Delphi(nn.Module):
         return (seen | (~seen.any(-1, keepdim=True) & itself)).unsqueeze(1)
 
 
-def learn(records: Records, how: str) -> Iterator[tuple[int, int]]:
+def learn(records: Records, how: str) -> Generator[tuple[int, int], None, None]:
     """Train for ever, a step a turn; yield the events and tokens of each. `how`: float32 (as it ships) or bfloat16."""
     torch.manual_seed(42)
     trajectories = Trajectories(records)

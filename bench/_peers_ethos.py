@@ -11,7 +11,7 @@ Where MIMIC's diagnoses and drugs cost it up to three code tokens each, here eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
@@ -144,7 +144,7 @@ class Ethos(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
 
 
-def learn(records: Records, how: str) -> Iterator[tuple[int, int]]:
+def learn(records: Records, how: str) -> Generator[tuple[int, int], None, None]:
     """Train for ever, a step a turn; yield the events and tokens of each. `how`: float32, bfloat16 or compiled."""
     torch.manual_seed(42)
     stream = Stream(records)

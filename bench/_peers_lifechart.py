@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class _EnoughError(Exception):
     """Ends a training whose measurement is done."""
 
 
-def learn(folder: Path, peer: str, *, short: bool) -> Iterator[tuple[int, int]]:
+def learn(folder: Path, peer: str, *, short: bool) -> Generator[tuple[int, int], None, None]:
     """Train for ever; yield the events (and so tokens) of each step. The first one comes after the first stage.
 
     `short`: that stage, which is not what is measured, takes a tenth of its least number of steps.
@@ -83,7 +83,8 @@ def learn(folder: Path, peer: str, *, short: bool) -> Iterator[tuple[int, int]]:
             return
 
     fitter.report = hear
-    threading.Thread(target=work, daemon=True).start()
+    worker = threading.Thread(target=work)
+    worker.start()
     before = 0
     try:
         while True:
@@ -93,3 +94,4 @@ def learn(folder: Path, peer: str, *, short: bool) -> Iterator[tuple[int, int]]:
             asked.put(True)
     finally:
         asked.put(False)
+        worker.join()

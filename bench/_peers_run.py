@@ -52,6 +52,7 @@ def main(name: str, folder: Path, seconds: float) -> None:
         more_events, more_tokens = next(steps)
         events, tokens, number = events + more_events, tokens + more_tokens, number + 1
     took = time.perf_counter() - began
+    steps.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     measured = {
         "events": events, "tokens": tokens, "seconds": took, "steps": number, "memory": peak - HELD,

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lifechart.model.kernels import Dropout
 from lifechart.model.questions import EDGES
 from lifechart.model.steps import NUM_VALUES, NUM_WAITS, WAITS, StartRates, Steps
 from lifechart.model.vocabulary import QUANTILES, START, UNKNOWN, Vocabulary
@@ -54,7 +55,7 @@ class NextEventHead(nn.Module):
         self.register_buffer("lows_B", torch.tensor(WAITS), persistent=False)
         self.register_buffer("highs_B", torch.tensor([*WAITS[1:], float("inf")]), persistent=False)
         self.read = nn.Linear(width + rank + _NUM_AGES, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.when = nn.Linear(width, 1 + NUM_WAITS)
         self.by_wait = nn.Embedding(1 + NUM_WAITS, width)
         self.code = nn.Linear(width, len(vocabulary), bias=False)
