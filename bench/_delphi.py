@@ -15,7 +15,7 @@ from lifechart.data.summaries import expanded
 from lifechart.model.labelled.target import Baseline, Target
 
 _CONTEXT, _WIDTH, _HEADS, _LAYERS = 48, 64, 2, 2
-_CODES, _EPOCHS, _BATCH, _MOST_STEPS = 600, 6, 128, 300
+_CODES, _EPOCHS, _BATCH, _MOST_STEPS = 600, 6, 128, 200
 _DAY = 86_400_000_000
 
 
@@ -50,7 +50,7 @@ def delphi(material: Material) -> Floats:
     if "days" in material.train.columns:
         days = material.train["days"].to_numpy()
         target = Target(event, Baseline.of(days, event).exposure(days))
-    model = _Decoder(int(code.max()) + 2)
+    model = _Decoder(len(target_code) + 2)
     nn.init.zeros_(model.label.weight)
     nn.init.constant_(model.label.bias, target.start)
     steps = min(_MOST_STEPS, max(_EPOCHS * len(code) // _BATCH, 100))

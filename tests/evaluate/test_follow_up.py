@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -10,6 +11,7 @@ from lifechart.core.errors import InputError
 from lifechart.core.timeline import BIRTH, RECORD_END
 from lifechart.data import shards
 from lifechart.evaluate.follow_up import follow_up
+from lifechart.evaluate.signals import Reference
 from lifechart.evaluate.watch import read_week
 from tests.evaluate.hospital import HEART, INPATIENT, LastValue
 
@@ -55,6 +57,25 @@ def test_groups_and_probabilities_stand_beside_each_other(weeks: Path) -> None:
     assert made.height == 4
     assert made["groups"].to_list()[0] == ["age=65-79", "sex=female"]
     assert made["probability"].is_between(0, 1).all()
+
+
+class Somewhere(LastValue):
+    """Tells where charts lie: at the number of their events."""
+
+    def situate(self, events: pl.DataFrame, prompts: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        sizes = [events.filter(pl.col("subject_id") == who).height for who in prompts["subject_id"]]
+        return np.array([[size, 1.0] for size in sizes], np.float32), np.array(sizes) / 100
+
+
+def test_where_charts_lie_is_followed_for_a_forecaster_that_tells(weeks: Path) -> None:
+    follow_up(weeks, Somewhere(), PAIRS)
+    made = pl.read_parquet(weeks / "w3" / "forecasts.parquet")
+    assert made["embedding"].to_list()[0] == [7.0, 1.0]
+    assert made["novelty"].unique().len() == 2
+    batches = [read_week(week) for week in sorted(weeks.iterdir())]
+    kinds = {key.kind for batch in batches for key in Reference(batches, 1).measure(batch)}
+    assert "novelty" in kinds
+    follow_up(weeks, LastValue(), PAIRS)
 
 
 def test_what_was_written_stays(weeks: Path) -> None:

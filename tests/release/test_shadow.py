@@ -87,9 +87,7 @@ def test_a_label_is_stated_once_and_disagreements_wait_for_a_human(tmp_path: Pat
     with pytest.raises(GateRefused, match="labelled already"):
         label(house.log, seal, opened, {}, **about)
     found = course.of(model)
-    assert {each.outcome for each in found.queue} == {"A", "B"}, (
-        "the likely did not come, the unlikely did"
-    )
+    assert {each.outcome for each in found.queue} == {"A", "B"}, "the likely did not come, the unlikely did"
     assert (found.observed, found.adjudicated) == (1, 0.0)
     with pytest.raises(InputError, match="one whose claim of"):
         adjudicate(house.log, seal.answer, PAIR[0], 30, Verdict.UNCLEAR, actor="dr.li")

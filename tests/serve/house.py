@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from bench._institution import CRITERIA
 from lifechart.core.capability import Phase, Role
 from lifechart.core.durable import file_digest
 from lifechart.core.settings import Settings
@@ -29,25 +30,6 @@ from tests.serve.toy_ehr import BASE, ToyEhr
 from tests.undemanding import undemanding
 
 PASSWORD = "correct horse battery"
-
-
-CRITERIA = """
-capability = "risk"
-review_by = 2030-01-01
-[[criterion]]
-name = "tells who from who not"
-scope = "pair"
-metric = "auroc"
-bound = "low"
-at_least = 0.55
-why = "Better than chance."
-[[criterion]]
-name = "something to show"
-scope = "whole"
-metric = "pairs_released"
-at_least = 1
-why = "A release that may show nothing is none."
-"""
 
 
 def put_on_shelf(house: House, folder: Path) -> None:

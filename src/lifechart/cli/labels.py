@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,15 @@ from typing import Annotated
 import typer
 
 from lifechart.cli.root import app, me, print_rows
+from lifechart.core.errors import InputError
 from lifechart.core.settings import load_settings
+
+
+def refuse_beside_labels(given: Mapping[str, object]) -> None:
+    """Raise InputError for an option of the network's training, which labels of one's own do not use."""
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(option, value, "not to be given with --labels, which trains no network")
 
 
 def learn_labels(dataset: Path, labels: Path, out: Path, seed: int, horizon: float | None, everybody: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lifechart.cli.labels import learn_labels
+from lifechart.cli.labels import learn_labels, refuse_beside_labels
 from lifechart.cli.root import Out, Seed, app, me, print_rows
 from lifechart.core.settings import load_settings
 
@@ -137,6 +137,9 @@ def train(
     from lifechart.model.distributed import world
 
     if labels is not None:
+        refuse_beside_labels(
+            {"--stack": stack or None, "--epochs": epochs, "--device": device, "--modalities": modalities}
+        )
         learn_labels(dataset, labels, out, seed, horizon, everybody)
         return
     with closing(open_log(load_settings())) as log:

@@ -110,3 +110,14 @@ class Forecaster(Protocol):
 
     def forecast(self, timeline: Timeline, as_of: datetime) -> Forecast:
         """Return every outcome at every horizon for one patient, with intervals and drivers."""
+
+
+@runtime_checkable
+class Situated(Protocol):
+    """A forecaster that also tells where a chart lies in its own space; monitoring follows whether charts move."""
+
+    def situate(self, events: pl.DataFrame, prompts: pl.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return states [prompts, D] and novelty [prompts], the share of charts learned from that were less unusual.
+
+        Arguments as for `Forecaster.risks`.
+        """

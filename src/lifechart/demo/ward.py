@@ -188,6 +188,7 @@ class Bedside:
                 raise LifechartError(f"demo: {address} answered with status {got.status_code}")
             text = got.text
             for sheet in ("/static/vendor/nhsuk.css", "/static/lifechart.css"):
-                style = (await client.get(sheet)).text
-                text = text.replace(f'<link rel="stylesheet" href="{sheet}">', f"<style>{style}</style>")
+                style = await client.get(sheet)
+                if style.status_code == 200:  # not so in a checkout whose static files were not built
+                    text = text.replace(f'<link rel="stylesheet" href="{sheet}">', f"<style>{style.text}</style>")
         return text.replace('href="/', 'href="http://127.0.0.1:8800/').replace('src="/', 'src="http://127.0.0.1:8800/')

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.progress import track
 
 from lifechart.core import durable
 from lifechart.core.errors import InputError
-from lifechart.core.forecast import Forecaster
+from lifechart.core.forecast import Forecaster, Situated
 from lifechart.core.timeline import BIRTH, RECORD_END
 from lifechart.data import shards
 from lifechart.evaluate.subgroups import ATTRIBUTES, age_band
@@ -33,6 +34,10 @@ _SCHEMA: Mapping[str, Any] = {
     "probability": pl.Float64,
     "groups": pl.List(pl.String),
 }
+
+
+_SITUATED: Mapping[str, Any] = {"novelty": pl.Float64, "embedding": pl.List(pl.Float32)}
+"""Also there where the forecaster tells where charts lie."""
 
 
 def follow_up(folder: Path, forecaster: Forecaster, pairs: Sequence[Pair]) -> int:
@@ -72,7 +77,8 @@ def _forecasts(events: pl.DataFrame, forecaster: Forecaster, pairs: Sequence[Pai
         .sort("subject_id")
     )
     if prompts.is_empty() or not pairs:
-        return pl.DataFrame(schema=dict(_SCHEMA))
+        more = _SITUATED if isinstance(forecaster, Situated) else {}
+        return pl.DataFrame(schema=dict(_SCHEMA) | dict(more))
     risks = forecaster.risks(events, prompts)
     outcomes, horizons = list(forecaster.outcomes), list(forecaster.horizons)
     of_whom = prompts.join(_groups(events, prompts), on="subject_id", how="left", maintain_order="left")
@@ -84,7 +90,13 @@ def _forecasts(events: pl.DataFrame, forecaster: Forecaster, pairs: Sequence[Pai
         )
         for outcome, days in pairs
     ]
-    return pl.concat(parts).select(list(_SCHEMA))
+    made = pl.concat(parts).select(list(_SCHEMA))
+    if not isinstance(forecaster, Situated):
+        return made
+    states, novelty = forecaster.situate(events, prompts)
+    embedding = pl.Series("embedding", states.astype(np.float32).tolist(), pl.List(pl.Float32))
+    where = prompts.select("subject_id", novelty=pl.Series(novelty.astype(float)), embedding=embedding)
+    return made.join(where, on="subject_id", how="left", maintain_order="left")
 
 
 def _groups(events: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:

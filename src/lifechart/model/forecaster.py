@@ -76,6 +76,13 @@ class NetworkForecaster:
         told = tell(self.model.network, self.collator, tokens, ask_prompts(tokens, prompts), advance)
         return self._probabilities(told, asked, prompts)
 
+    def situate(self, events: pl.DataFrame, prompts: pl.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return the network's states [prompts, D] and their novelty [prompts]."""
+        asked = events.join(prompts.select("subject_id").unique(), on="subject_id", how="semi")
+        tokens = tokenise(asked, self.model.vocabulary, self.pictures)
+        state = tell(self.model.network, self.collator, tokens, ask_prompts(tokens, prompts), lambda share: None).state
+        return state, self.model.calibration.novelty(state)
+
     def forecast(self, timeline: Timeline, as_of: datetime) -> Forecast:
         """Return every outcome at every horizon for one chart, with intervals, drivers and novelty.
 

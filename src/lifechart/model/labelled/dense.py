@@ -36,15 +36,14 @@ class Dense:
 
     def scores(self, scaled: Matrix) -> Scores:
         """Return the mean score of each row over the folds.  [P, F] -> [P]."""
-        total: Scores = np.zeros(len(scaled))
-        for into, bias, out, start in zip(self.into, self.bias, self.out, self.start, strict=True):
-            total += (_silu(scaled @ into + bias) @ out + start).astype(np.float64)
-        return total / len(self.start)
+        folds = zip(self.into, self.bias, self.out, self.start, strict=True)
+        each = [_silu(scaled @ into + bias) @ out + start for into, bias, out, start in folds]
+        found: Scores = np.mean(each, axis=0, dtype=np.float64)
+        return found
 
 
 def _silu(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = values / (1.0 + np.exp(-np.clip(values, -30, 30)))
-    return found
+    return (values / (1.0 + np.exp(-np.clip(values, -30, 30)))).astype(np.float32)
 
 
 def _begun(features: int, start: float, generator: torch.Generator) -> dict[str, Tensor]:
