@@ -1,17 +1,18 @@
 """Delphi-2M's token scheme and training step, written anew in plain torch from its paper (Shmatko et al. 2025).
 
 An event is a code token; values are not read. Ages enter as sines and cosines through a linear layer, there are no
-positions. "No event" tokens are strewn in once in five years, rows are padded in front, and no place attends to padding
-or to what has the age of its target. The loss is the cross-entropy of the next code plus the exponential log-likelihood
-of the waiting time, whose rate is the sum of the exponentiated logits. Blocks as GPT-2's with biases, attention and GELU
-spelt out operation by operation, every layer's attention map returned, tied embeddings; AdamW (0.9, 0.99), weight decay
-0.2, gradients clipped at 1; no dropout, float32, not compiled: the published small configuration, as it ships.
+positions. "No event" tokens are strewn in once in five years, rows are padded in front, and no place attends to
+padding or to what has the age of its target. The loss is the cross-entropy of the next code plus the exponential
+log-likelihood of the waiting time, whose rate is the sum of the exponentiated logits. Blocks as GPT-2's with biases,
+attention and GELU spelt out operation by operation, every layer's attention map returned, tied embeddings; AdamW
+(0.9, 0.99), weight decay 0.2, gradients clipped at 1; no dropout, float32, not compiled: the published small
+configuration, as it ships.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
@@ -132,7 +133,7 @@ class Delphi(nn.Module):
         return (seen | (~seen.any(-1, keepdim=True) & itself)).unsqueeze(1)
 
 
-def learn(records: Records, how: str) -> Iterator[tuple[int, int]]:
+def learn(records: Records, how: str) -> Generator[tuple[int, int], None, None]:
     """Train for ever, a step a turn; yield the events and tokens of each. `how`: float32 (as it ships) or bfloat16."""
     torch.manual_seed(42)
     trajectories = Trajectories(records)

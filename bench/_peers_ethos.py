@@ -1,7 +1,7 @@
 """ETHOS's token scheme and training step, written anew in plain torch from its paper's description (Renc et al. 2024).
 
-An event is a code token, a decile token if it carries a value, and before it interval tokens for the time since the last
-one: twelve intervals from 5 minutes to 6 months, and one of 6 months that is repeated. Patients lie end to end; a
+An event is a code token, a decile token if it carries a value, and before it interval tokens for the time since the
+last one: twelve intervals from 5 minutes to 6 months, and one of 6 months that is repeated. Patients lie end to end; a
 training window begins anywhere in that stream, may run into the next patient, and is preceded by what is static of the
 patient it begins in, with the age in two decile tokens. GPT-2 blocks without biases, learnt positions, tied embeddings,
 dropout 0.3 everywhere (attention too), fused attention; AdamW (0.9, 0.95), weight decay 0.1, gradients clipped at 1.
@@ -11,7 +11,7 @@ Where MIMIC's diagnoses and drugs cost it up to three code tokens each, here eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from bench._peers_records import Records
 WIDTH, LAYERS, HEADS, CONTEXT, BATCH, DROPOUT = 128, 6, 4, 512, 8, 0.3
 _HOUR, _DAY = 60.0, 1440.0
 INTERVALS = (
-    5, 15, _HOUR, 2 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 3 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY, 60 * _DAY, 180 * _DAY,
+    5, 15, _HOUR, 2 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 3 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY, 60 * _DAY,
+    180 * _DAY,
 )  # fmt: skip
 """Lower edges, in minutes. The last one is repeated, rounded, for longer gaps."""
 DECILES = 10
@@ -143,7 +144,7 @@ class Ethos(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
 
 
-def learn(records: Records, how: str) -> Iterator[tuple[int, int]]:
+def learn(records: Records, how: str) -> Generator[tuple[int, int], None, None]:
     """Train for ever, a step a turn; yield the events and tokens of each. `how`: float32, bfloat16 or compiled."""
     torch.manual_seed(42)
     stream = Stream(records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import polars as pl
 import torch
 
 from bench import _peers_delphi, _peers_ethos
+from lifechart.model import first_stage
 from lifechart.model.fit import Fitter, Progress, Recipe
 from lifechart.model.sizes import Size
 from lifechart.model.tokens import Tokens, field_names, tokenise
@@ -54,8 +55,13 @@ class _EnoughError(Exception):
     """Ends a training whose measurement is done."""
 
 
-def learn(folder: Path, peer: str) -> Iterator[tuple[int, int]]:
-    """Train for ever; yield the events (and so tokens) of each step. The first one comes after the first stage."""
+def learn(folder: Path, peer: str, *, short: bool) -> Generator[tuple[int, int], None, None]:
+    """Train for ever; yield the events (and so tokens) of each step. The first one comes after the first stage.
+
+    `short`: that stage, which is not what is measured, takes a tenth of its least number of steps.
+    """
+    if short:
+        first_stage.LEAST_STEPS //= 10
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     tokens, tuning = (Tokens(**dict(np.load(folder / name))) for name in ("tokens.npz", "tuning.npz"))
     # Measured for as long as is asked, however the tuning loss moves.
@@ -77,7 +83,8 @@ def learn(folder: Path, peer: str) -> Iterator[tuple[int, int]]:
             return
 
     fitter.report = hear
-    threading.Thread(target=work, daemon=True).start()
+    worker = threading.Thread(target=work)
+    worker.start()
     before = 0
     try:
         while True:
@@ -87,3 +94,4 @@ def learn(folder: Path, peer: str) -> Iterator[tuple[int, int]]:
             asked.put(True)
     finally:
         asked.put(False)
+        worker.join()

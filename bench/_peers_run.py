@@ -1,7 +1,7 @@
 """One contender of `model_speed` in a process of its own: `python -m bench._peers_run NAME FOLDER SECONDS`.
 
-Prints one line of JSON: events, tokens and seconds of the steps after the first two, and the process's greatest resident
-memory less what it held when torch had been imported, in MiB.
+Prints one line of JSON: events, tokens and seconds of the steps after the first two, and the process's greatest
+resident memory less what it held when torch had been imported, in MiB.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(name: str, folder: Path, seconds: float) -> None:
     if peer == "lifechart":
         from bench._peers_lifechart import learn as ours
 
-        steps = ours(folder, how)
+        steps = ours(folder, how, short=seconds < 10)
         began = time.perf_counter()
         next(steps)
         first_stage = time.perf_counter() - began
@@ -52,6 +52,7 @@ def main(name: str, folder: Path, seconds: float) -> None:
         more_events, more_tokens = next(steps)
         events, tokens, number = events + more_events, tokens + more_tokens, number + 1
     took = time.perf_counter() - began
+    steps.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     measured = {
         "events": events, "tokens": tokens, "seconds": took, "steps": number, "memory": peak - HELD,

@@ -1,4 +1,4 @@
-"""How fast the network learns and generates, beside ETHOS's and Delphi's schemes at their own widths, on the same patients.
+"""How fast the network learns and generates, beside ETHOS's and Delphi's schemes at their widths, on the same patients.
 
 Learning is counted in events of a record, never in tokens: what ETHOS writes as a code, a decile and an interval is one
 event, and what Delphi strews in ("no event", padding) is none. Each contender trains in a process of its own, by turns,
@@ -25,8 +25,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from bench._peers_lifechart import prepare as prepare_ours
 from bench._generation import generation
+from bench._peers_lifechart import prepare as prepare_ours
 from bench._peers_records import Records
 from lifechart.core.settings import Settings
 from lifechart.core.timeline import BIRTH, RECORD_END
@@ -50,7 +50,8 @@ def main(quick: bool) -> dict[str, float]:
         ways = ["bfloat16"] if quick or not shutil.which("g++") else ["bfloat16", "compiled"]
         ethos = [f"ethos:{how}" for how in ways]
         names = ["lifechart:ethos", *ethos, "lifechart:delphi", "delphi:float32"]
-        measured = {name: [] for name in names} | ({} if quick else {"ethos:float32": [], "delphi:bfloat16": []})
+        also = [] if quick else ["ethos:float32", "delphi:bfloat16"]
+        measured: dict[str, list[dict[str, float]]] = {name: [] for name in [*names, *also]}
         for _ in range(turns):
             for name, results in measured.items():
                 results.append(run(name, folder, seconds))
@@ -78,6 +79,7 @@ def prepare(folder: Path, lives: int) -> None:
     simulate(hospital, lives=lives, seed=SEED, today=date(2025, 1, 1))
     ingest(hospital / "fhir", dataset, key=load_key(settings), log=open_log(settings))
     events = shards.read_split(dataset, "train")
+    events.write_parquet(folder / "events.parquet")
     prepare_ours(events, folder)
     records_of(events).save(folder / "records.npz")
 

@@ -140,6 +140,7 @@ def train(
         return train_private(dataset, out, epsilon, delta, seed, given)
     from lifechart.ledger.log import open_log
     from lifechart.model import train as stage
+    from lifechart.model.distributed import world
 
     if labels is not None:
         refuse_beside_labels(
@@ -152,6 +153,8 @@ def train(
         result = stage.train(
             dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, modalities=wanted, actor=me()
         )
+        if not world().leads:
+            return
         print(result.summary())
         if stack:
             from lifechart.model.stack import add_stack

@@ -113,7 +113,7 @@ def whole_rows(most: int) -> int:
 
 
 def padded(size: int) -> int:
-    """Return the length of a row that holds `size` events: one of LENGTHS, and past them whole multiples of the last."""
+    """Return the length of a row that holds `size` events: one of LENGTHS, or whole multiples of the last."""
     return next((each for each in LENGTHS if each >= size), -(-size // LENGTHS[-1]) * LENGTHS[-1])
 
 

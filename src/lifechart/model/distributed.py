@@ -1,7 +1,7 @@
 """Several processes, on one machine or many, that learn as one: started by `torchrun`, which says who is who.
 
-Every process (rank) holds the whole network and works on its share of each step's parts; the gradients are summed once a
-step. A part's random numbers and its share of the loss do not depend on who works on it, so two ranks learn what one
+Every process (rank) holds the whole network and works on its share of each step's parts; the gradients are summed once
+a step. A part's random numbers and its share of the loss do not depend on who works on it, so two ranks learn what one
 would, but for the order of a sum. If a rank dies, torchrun starts all of them anew, and they go on from the checkpoint.
 """
 
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,11 @@ def joined(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, rank, size = next(rendezvous("env://"))
+    # torchrun keeps its store when it starts the ranks anew; the addresses of those that died must not be met there.
+    store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield here
         # Nobody leaves before the one that writes has written.
@@ -73,11 +79,11 @@ def mine(number: int) -> bool:
     return not among_all() or number % dist.get_world_size() == dist.get_rank()
 
 
-def summed(counts: Sequence[float], device: torch.device) -> list[float]:
+def summed(counts: Sequence[float]) -> list[float]:
     """Return each number's sum over the ranks."""
     if not among_all():
         return list(counts)
-    tensor = torch.tensor(counts, dtype=torch.float64, device=device)
+    tensor = torch.tensor(counts, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(tensor)
     totals: list[float] = tensor.tolist()
     return totals
@@ -89,5 +95,5 @@ def sum_gradients(grads: Sequence[Tensor]) -> None:
         return
     flat = torch.cat([each.reshape(-1) for each in grads])
     dist.all_reduce(flat)
-    for each, part in zip(grads, flat.split([each.numel() for each in grads]), strict=True):
+    for each, part in zip(grads, torch.split(flat, [each.numel() for each in grads]), strict=True):
         each.copy_(part.view_as(each))

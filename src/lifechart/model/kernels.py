@@ -131,9 +131,9 @@ class Normalise(torch.autograd.Function):
         into_weight = along.view(-1, weight.shape[0]).sum(0, dtype=torch.float32)
         by_scaled = grad * weight.to(grad.dtype)
         # The gradient's part along x itself is lost in the normalisation.
-        share = torch.mv(along.view(-1, weight.shape[0]).float(), weight).div_(weight.shape[0])
+        share = torch.mv(along.view(-1, weight.shape[0]).float(), weight.float()).div_(weight.shape[0])
         into = torch.addcmul(by_scaled, scaled, share.view(inverse.shape).to(grad.dtype), value=-1)
-        return into.mul_(inverse.to(grad.dtype)), into_weight, None
+        return into.mul_(inverse.to(grad.dtype)), into_weight.to(weight.dtype), None
 
 
 _draws = threading.local()

@@ -69,13 +69,12 @@ def parts_of(
 
 def totals_of(parts: Sequence[Part]) -> Totals:
     """Count what all parts of all ranks hold together."""
-    device = parts[0].batch.segment_RT.device if parts else torch.device("cpu")
     mine = (
         sum(len(part.labels.observed) for part in parts),
         sum(part.num_steps for part in parts),
         sum(part.batch.num_events for part in parts),
     )
-    questions, steps, events = (int(each) for each in distributed.summed(mine, device))
+    questions, steps, events = (int(each) for each in distributed.summed(mine))
     return Totals(questions, max(steps, 1), events)
 
 
@@ -90,7 +89,9 @@ class Objective(nn.Module):
     def forward(self, part: Part, totals: Totals) -> tuple[Tensor, Tensor]:
         """Return the whole loss and the survival loss alone; summed over parts they are means over the step."""
         output = self.network(part.batch)
-        following = self.network.next_event_loss(part.batch, output)
+        # In 32 bits: no two parts have as many steps (see batches.LENGTHS).
+        with torch.autocast(output.hidden_RTD.device.type, enabled=False):
+            following = self.network.next_event_loss(part.batch, output)
         main = survival(output.log_hazard_QOB, part.labels, self.recurrence_weight)
         main = main * (len(part.labels.observed) / totals.questions)
         return main + self.next_event_weight * (part.num_steps / totals.steps) * following, main.detach()
@@ -135,7 +136,7 @@ class Cores:
         distributed.sum_gradients(summed)
         for each, grad in zip(learnt, summed, strict=True):
             each.grad = grad
-        return distributed.summed([total], self.device)[0]
+        return distributed.summed([total])[0]
 
 
 def part_seed(seed: int, part: Part) -> int:

@@ -22,7 +22,7 @@ from lifechart.ledger.statement import Statement, Subject
 from lifechart.model import distributed, threads
 from lifechart.model import fit as fitting
 from lifechart.model.calibration import Calibration, calibrate
-from lifechart.model.checkpoint import FILES, save_model
+from lifechart.model.checkpoint import FILES, model_digest, save_model
 from lifechart.model.encoders.image import pictures_of
 from lifechart.model.fit_codes import fit_every_code
 from lifechart.model.inference import Told, tell
@@ -86,7 +86,8 @@ def train(
     A run that was killed goes on from its last checkpoint and ends with the weights that an unbroken one would have
     had; another seed, size, or data set begins anew. `progress` shows a bar; by default only on a terminal. `actor`:
     who trains it, and so never signs for it. `modalities`: what to read besides coded events (`note`, `image`,
-    `variant`, or an outsider's); by default all that the data set has.
+    `variant`, or an outsider's); by default all that the data set has. Under torchrun all ranks learn as one, and the
+    first of them writes.
     Raises InputError for an unknown size or a data set without outcomes.
     """
     chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
@@ -105,8 +106,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     data_digest = shards.dataset_digest(dataset)
     recipe = fitting.Recipe()
-    bar = bar_of(sys.stderr.isatty() if progress is None else progress)
-    with bar, threads.suited_to(chosen.width):
+    shown = sys.stderr.isatty() if progress is None else progress
+    with distributed.joined(where) as here, bar_of(shown and here.leads) as bar, threads.suited_to(chosen.width):
         task = bar.add_task("train", total=None, loss=float("nan"), tuning=float("nan"), rate=0.0)
         fitter = fitting.Fitter(
             vocabulary, chosen, tokens, tuning, seed, recipe, where, out / RESUME, data_digest,
@@ -119,16 +120,19 @@ def train(
         bar.update(task, description="every code")
         fit_every_code(fitted.network.every_code, tokens, vocabulary, seed)
         bar.update(task, description="calibrate")
-        calibration = _calibration(fitted.network, fitter, tokens, tuning, seed)
-    about = {"seed": seed, "data_digest": data_digest, "recipe": asdict(recipe), "code_version": __version__}
-    digest = save_model(out, fitted.network, calibration, vocabulary, chosen, about)
-    (out / RESUME).unlink(missing_ok=True)
+        if here.leads:
+            calibration = _calibration(fitted.network, fitter, tokens, tuning, seed)
+            about = {"seed": seed, "data_digest": data_digest, "recipe": asdict(recipe), "code_version": __version__}
+            save_model(out, fitted.network, calibration, vocabulary, chosen, about)
+            (out / RESUME).unlink(missing_ok=True)
+    digest = model_digest(out)
     losses = [each["tuning_loss"] for each in fitted.history]
     result = TrainingResult(
         out, digest, sum(each.numel() for each in fitted.network.parameters()), vocabulary.outcomes, fitted.steps,
         fitted.events, fitted.seconds, min(losses), fitted.history,
     )  # fmt: skip
-    log.append(_statement(result, data_digest, size, seed, actor, tuple(vocabulary.modalities)))
+    if here.leads:
+        log.append(_statement(result, data_digest, size, seed, actor, tuple(vocabulary.modalities)))
     return result
 
 
