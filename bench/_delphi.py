@@ -56,11 +56,13 @@ def delphi(material: Material) -> Floats:
     steps = min(_MOST_STEPS, max(_EPOCHS * len(code) // _BATCH, 100))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    arrays = [torch.from_numpy(each) for each in (code, years, event.astype(np.float32))]
+    code_PT, years_PT = torch.from_numpy(code), torch.from_numpy(years)
+    event_P = torch.from_numpy(event.astype(np.float32))
     exposure = None if target.exposure is None else torch.from_numpy(target.exposure.astype(np.float32))
     for _ in range(steps):
         rows = torch.randint(len(code), (min(_BATCH, len(code)),))
-        loss = _loss(model, *(each[rows] for each in arrays), None if exposure is None else exposure[rows])
+        part = None if exposure is None else exposure[rows]
+        loss = _loss(model, code_PT[rows], years_PT[rows], event_P[rows], part)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -70,8 +72,8 @@ def delphi(material: Material) -> Floats:
     scores = []
     with torch.inference_mode():
         for low in range(0, len(test_code), 1024):
-            part = slice(low, low + 1024)
-            hidden = model(torch.from_numpy(test_code[part]), torch.from_numpy(test_years[part]))
+            some = slice(low, low + 1024)
+            hidden = model(torch.from_numpy(test_code[some]), torch.from_numpy(test_years[some]))
             scores.append(model.label(hidden[:, -1]).squeeze(1).double().numpy())
     return np.concatenate(scores)
 

@@ -6,6 +6,7 @@ The models are a few bytes: what is tried out here is who may do what, not what 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from lifechart.core import durable
@@ -135,6 +136,10 @@ def rows(auroc: float) -> tuple[Metric, ...]:
     )
 
 
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 @dataclass
 class Institution:
     """Everything that governs, in one folder."""
@@ -215,8 +220,27 @@ class Institution:
         for name in ("ethics.chair", "dr.okafor"):
             self.registry.sign(path, self.keys[name], office=STAFF[name][0], comment="weighed")
 
+    def shadow(self, release: Release, *, answers: int = 120) -> None:
+        """State what a shadow period of five weeks leaves in the ledger, up to labels that matured."""
+        now, model = self.log.now(), release.manifest.model_digest
+        said: list[Statement] = []
+        for number in range(answers):
+            created = _stamp(now - timedelta(days=70 - 35 * number / answers))
+            box, patient = f"{release.version}{number:063x}", f"{number:016x}" + "0" * 48
+            about = {"capability": "risk", "model": model, "patient": patient}
+            sealed = [{"horizon_days": 30, "until": created, "digest": box}]
+            more = {"disposition": "answered", "user": "dr.reyes", "outlet": "clinician", "showing": "shadow"}
+            given = {**about, **more, "claims": [], "cards": {}, "alerts": 0, "sealed": sealed}
+            answer = Subject("answer", f"{release.version}a{number:062x}")
+            said.append(Statement("answer", (answer,), given, created))
+            claims = [{"outcome": PAIR[0], "probability": 0.1, "happened": False}]
+            label = {**about, "horizon_days": 30, "due": created, "read": created, "lag_days": 1.0, "claims": claims}
+            said.append(Statement("label", (answer, Subject("box", box)), label, created))
+        self.log.append_many(said)
+
     def validate(self, release: Release, *, auroc: float = 0.75, data: str = SHADOW_DATA) -> validation.Validated:
-        """Register a validation and carry it out."""
+        """Register a validation and carry it out, at the end of a shadow period."""
+        self.shadow(release)
         registered = self.register(f"validation-{data[:4]}.toml", VALIDATION.format(auroc=0.6))
         validation.prepare(self.registry, registered.original, data)
         report = self.examine(release.manifest.model_digest, data, auroc=auroc, registered=registered.original)

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 
 from bench import _peers_delphi, _peers_ethos
 from lifechart.model.fit import Fitter, Progress, Recipe
 from lifechart.model.sizes import Size
-from lifechart.model.tokens import tokenise
-from lifechart.model.vocabulary import build_vocabulary
+from lifechart.model.tokens import Tokens, field_names, tokenise
+from lifechart.model.vocabulary import Vocabulary, build_vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +40,24 @@ def size_of(peer: str) -> PeerSize:
     )  # fmt: skip
 
 
+def prepare(events: pl.DataFrame, folder: Path) -> None:
+    """Write our tokens of the events: like the peers' records, they are read from arrays when the clock runs."""
+    vocabulary = build_vocabulary(events)
+    vocabulary.save(folder / "vocabulary.json")
+    few = events["subject_id"].unique().sort().head(8)
+    for name, part in (("tokens", events), ("tuning", events.filter(pl.col("subject_id").is_in(few.implode())))):
+        tokens = tokenise(part, vocabulary)
+        np.savez(folder / f"{name}.npz", **{each: getattr(tokens, each) for each in field_names()})
+
+
 class _EnoughError(Exception):
     """Ends a training whose measurement is done."""
 
 
 def learn(folder: Path, peer: str) -> Iterator[tuple[int, int]]:
     """Train for ever; yield the events (and so tokens) of each step. The first one comes after the first stage."""
-    events = pl.read_parquet(folder / "events.parquet")
-    vocabulary = build_vocabulary(events)
-    few = events["subject_id"].unique().sort().head(8)
-    tuning = tokenise(events.filter(pl.col("subject_id").is_in(few.implode())), vocabulary)
-    tokens = tokenise(events, vocabulary)
-    del events
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    tokens, tuning = (Tokens(**dict(np.load(folder / name))) for name in ("tokens.npz", "tuning.npz"))
     # Measured for as long as is asked, however the tuning loss moves.
     recipe = Recipe(patience=10**6)
     fitter = Fitter(vocabulary, size_of(peer), tokens, tuning, 0, recipe, torch.device("cpu"))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,7 +26,7 @@ from lifechart.ledger.log import open_log
 
 DAY_ZERO = datetime(2005, 1, 1)
 """Stands for everybody's index date where the data count days from it."""
-EVENTS = {
+EVENTS: dict[str, Any] = {
     "subject_id": pl.Int64,
     "time": pl.Datetime("us"),
     "code": pl.String,
@@ -105,7 +106,7 @@ def physionet2012(folder: Path) -> DataSet:
 
 
 def nafld(folder: Path) -> DataSet:
-    """Olmsted County: at the index date, from measurements and diagnoses before it, what is new afterwards, and when."""
+    """Olmsted County: at the index date, from what was measured and diagnosed before, what is new afterwards, when."""
     people = pl.read_csv(folder / "nafld" / "nafld1.csv", null_values="NA").rename({"id": "subject_id"})
     people = people.filter(pl.col("futime") > 0).with_columns(group=pl.col("case.id").fill_null(-pl.col("subject_id")))
     zero = pl.lit(DAY_ZERO)

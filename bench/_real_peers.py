@@ -94,7 +94,8 @@ def tuned_trees(material: Material) -> Floats:
         found = list(pool.map(tried, GRID))
         best = min(range(len(GRID)), key=lambda number: found[number][0])
         made = list(pool.map(lambda seed: grown(seed, GRID[best], found[best][1]), range(seeds)))
-    return np.mean(made, axis=0)
+    averaged: Floats = np.mean(made, axis=0)
+    return averaged
 
 
 def _limited(work: Callable[[], object]) -> None:

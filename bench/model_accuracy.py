@@ -1,8 +1,8 @@
 """How well the deployed forecaster does on real data, beside trees tuned with care, Cox and a Delphi-style decoder.
 
 PhysioNet 2012 (mortality, five folds), NAFLD (six outcomes, a fifth of the matched sets held out), Diabetes-130
-(readmission, a fifth of the patients held out), Synthea R4 (new conditions within a year, a third held out), flchain and
-mgus2 (five folds). Ours is what `lifechart train --labels` makes and `lifechart predict` reads, through its files.
+(readmission, a fifth of the patients held out), Synthea R4 (new conditions within a year, a third held out), flchain
+and mgus2 (five folds). Ours is what `lifechart train --labels` makes and `lifechart predict` reads, through its files.
 
 The metric is AUROC; for survival the concordance, and at the question's horizon the AUROC of those of whom it is known.
 Over several folds it is the mean of the folds'. A win or a loss is a difference to the best opponent whose 95% interval
@@ -92,7 +92,7 @@ def answer(dataset: DataSet, question: Question, kept: Path, most_folds: int | N
         if not path.exists():
             scores = _scored(dataset, question, fold_of == fold)
             with durable.replacing(path) as aside, aside.open("wb") as file:
-                np.savez(file, **scores)
+                np.savez(file, allow_pickle=False, **scores)
         with np.load(path) as read:
             parts.append((fold, test, {name: read[name] for name in read.files}))
     days = [part["days"].to_numpy() if "days" in part.columns else np.zeros(part.height) for _, part, _ in parts]

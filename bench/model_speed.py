@@ -25,6 +25,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from bench._peers_lifechart import prepare as prepare_ours
+from bench._generation import generation
 from bench._peers_records import Records
 from lifechart.core.settings import Settings
 from lifechart.core.timeline import BIRTH, RECORD_END
@@ -52,6 +54,7 @@ def main(quick: bool) -> dict[str, float]:
         for _ in range(turns):
             for name, results in measured.items():
                 results.append(run(name, folder, seconds))
+        generated = generation(pl.read_parquet(folder / "events.parquet"), quick)
     figures = {name: best(results) for name, results in measured.items()}
     show(figures)
     fastest = max(ethos, key=lambda name: figures[name]["rate"])
@@ -63,7 +66,7 @@ def main(quick: bool) -> dict[str, float]:
         "train_events_ratio_ethos": figures["lifechart:ethos"]["rate"] / figures[fastest]["rate"],
         "train_events_ratio_delphi": figures["lifechart:delphi"]["rate"] / figures["delphi:float32"]["rate"],
         "memory_ratio": max(memory.values()),
-    }
+    } | generated
     Console().print(f"memory, ours / theirs: {memory['ethos']:.2f} (ETHOS), {memory['delphi']:.2f} (Delphi)")
     return {key: round(float(value), 3) for key, value in metrics.items()}
 
@@ -75,7 +78,7 @@ def prepare(folder: Path, lives: int) -> None:
     simulate(hospital, lives=lives, seed=SEED, today=date(2025, 1, 1))
     ingest(hospital / "fhir", dataset, key=load_key(settings), log=open_log(settings))
     events = shards.read_split(dataset, "train")
-    events.write_parquet(folder / "events.parquet")
+    prepare_ours(events, folder)
     records_of(events).save(folder / "records.npz")
 
 

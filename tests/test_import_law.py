@@ -12,6 +12,7 @@ FLOORS = [
     {"data", "simulate", "release"},
     {"model", "evaluate", "care"},
     {"serve"},
+    {"demo"},
     {"cli"},
 ]
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}

@@ -6,9 +6,9 @@ import pytest
 
 from lifechart.core.forecast import Forecaster
 from lifechart.core.timeline import DEATH, Timeline
+from lifechart.data.history import History
 from lifechart.evaluate.baselines import BoostedTrees
 from lifechart.evaluate.boosting import Rowset
-from lifechart.data.history import History
 from lifechart.evaluate.metrics import Sample, bootstrap_weights, evaluate
 from lifechart.evaluate.question import check_no_look_ahead
 from lifechart.evaluate.tasks import default_task, draw_prompts, label

@@ -11,6 +11,7 @@ import torch
 from lifechart.model.calibration import calibrate
 from lifechart.model.checkpoint import save_model
 from lifechart.model.fit import Fitter, Recipe
+from lifechart.model.fit_codes import fit_every_code
 from lifechart.model.forecaster import NetworkForecaster, load_forecaster
 from lifechart.model.inference import tell
 from lifechart.model.questions import label, sample_questions
@@ -62,6 +63,7 @@ def model_folder(
     tuning = tokenise(later_events, vocabulary)
     fitter = Fitter(vocabulary, TINY, tokens, tuning, 0, Recipe(averaging=0.9), torch.device("cpu"))
     network = fitter.run().network
+    fit_every_code(network.every_code, tokens, vocabulary, 0, steps=150)
 
     def asked(split: Tokens, salt: int) -> tuple:
         questions = sample_questions(split, 8, np.random.default_rng(salt))

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifechart.model.batches import Collator, alike, cut, in_groups, padded
+from lifechart.model.batches import Collator, alike, cut, in_groups, padded, padded_rows
 from lifechart.model.questions import sample_questions
 from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import Vocabulary
@@ -19,6 +19,14 @@ def test_parts_hold_every_window_once_and_keep_to_their_size(sizes: list[int], m
     assert all(len(part) == 1 or len(part) * padded(array[part].max()) <= most for part in parts)
     longest = [array[part].max() for part in parts]
     assert longest == sorted(longest, reverse=True)
+
+
+@given(st.integers(1, 5000))
+def test_few_shapes_hold_everything(number: int) -> None:
+    assert number <= padded(number) <= max(16, 2 * number)
+    assert number <= padded_rows(number) < 2 * number
+    assert len({padded(size) for size in range(1, 1025)}) == 12
+    assert len({padded_rows(rows) for rows in range(1, 65)}) == 12
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))

@@ -38,7 +38,7 @@ def test_the_whole_way_up_and_down_again(house: Institution) -> None:
     (entry, *_) = [entry for entry in house.log.find(kind="phase") if entry.statement.predicate["what"] == "clinicians"]
     said = entry.statement.predicate
     assert set(said["evidence"]) == {
-        "manifest", "model", "report", "protocol", "validation", "trial", "trial protocol",
+        "manifest", "model", "report", "protocol", "validation", "trial", "trial protocol", "standing",
     }  # fmt: skip
     assert {each["name"] for each in said["approvals"]} == {"dr.okafor", "sam.steward", "ethics.chair"}
     house.shelf.set_phase("risk", Phase.SHADOW, actor="monitor", reason="calibration drifted", automatic=True)

@@ -88,9 +88,9 @@ def test_knowing_more_forecasts_better(
     oracle: Oracle, prompts: pl.DataFrame, record: NDArray[np.float32], latent: NDArray[np.float32],
     happened: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    def prior(evidence: object, trail: object, draws: int, rng: np.random.Generator) -> Posterior:
+    def prior(evidence: object, trail: object, draws: int, rng: np.random.Generator, dims: int) -> Posterior:
         """Latents as if the record told nothing of them: what its conditions and drugs tell is still there."""
-        found = posterior(evidence, trail, draws, rng)  # type: ignore[arg-type]
+        found = posterior(evidence, trail, draws, rng, dims)  # type: ignore[arg-type]
         shape = found.weights_PR.shape
         ignorant = rng.standard_normal((*shape, len(LATENTS)), np.float32)
         return Posterior(ignorant, np.full(shape, 1 / draws), found.hidden_PRH)

@@ -15,6 +15,7 @@ from lifechart.core.errors import LifechartError
 FAMILIES = (
     "exports",
     "stages",
+    "futures",
     "labels",
     "snapshots",
     "texts",
@@ -26,6 +27,7 @@ FAMILIES = (
     "releases",
     "governance",
     "trials",
+    "shadows",
     "monitors",
     "incidents",
     "documents",
@@ -33,6 +35,8 @@ FAMILIES = (
     "ledgers",
     "tracing",
     "witnessing",
+    "private",
+    "demos",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""
 

@@ -23,16 +23,23 @@ def simulate(
     underdiagnose: Annotated[
         str | None, typer.Option(help="Plant a bias: ATTRIBUTE=VALUE:CONDITION,CONDITION:SHARE that is never recorded.")
     ] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(
+            help="Plant signals that only these carry, and export them too: note,image,variant (some or all)."
+        ),
+    ] = None,
 ) -> None:
     """Simulate a hospital whose truth is known, and export its records as FHIR."""
     from lifechart.ledger.log import open_log
-    from lifechart.simulate import hospital
+    from lifechart.simulate import hospital, planted
     from lifechart.simulate.bias import Underdiagnosis
 
     bias = Underdiagnosis.parse(underdiagnose) if underdiagnose else None
     with closing(open_log(load_settings())) as log:
         day = (today or datetime.now().astimezone()).date()
-        made = hospital.simulate(out, lives, seed, day, bias=bias, log=log)
+        asked = planted.parse(modalities) if modalities else ()
+        made = hospital.simulate(out, lives, seed, day, bias=bias, modalities=asked, log=log)
     print_rows(made.table())
 
 
@@ -101,6 +108,10 @@ def train(
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default the size's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(help="Of note,image,variant those to read, or none; by default all that there are."),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="Parquet of labels (subject_id, prediction_time, boolean_value): forecast those."),
@@ -110,8 +121,17 @@ def train(
     stack: Annotated[
         bool, typer.Option(help="Then fit boosted trees to what it leaves over, and keep what helps.")
     ] = False,
+    private: Annotated[bool, typer.Option("--private", help="With differential privacy for each patient.")] = False,
+    epsilon: Annotated[float, typer.Option(help="With --private: what any patient may lose at most.")] = 8.0,
+    delta: Annotated[float, typer.Option(help="With --private: the chance that this promise fails.")] = 1e-6,
 ) -> None:
-    """Train a model of patient timelines; a killed run goes on where it was."""
+    """Train a model of patient timelines; a killed run goes on where it was (a private one begins anew)."""
+    if private:
+        from lifechart.cli.private import train_private
+
+        given = {"--epochs": epochs, "--device": device, "--labels": labels, "--horizon": horizon}
+        given |= {"--everybody": everybody or None, "--stack": stack or None}
+        return train_private(dataset, out, epsilon, delta, seed, given)
     from lifechart.ledger.log import open_log
     from lifechart.model import train as stage
 
@@ -119,7 +139,10 @@ def train(
         learn_labels(dataset, labels, out, seed, horizon, everybody)
         return
     with closing(open_log(load_settings())) as log:
-        result = stage.train(dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, actor=me())
+        wanted = None if modalities is None else tuple(part.strip() for part in modalities.split(","))
+        result = stage.train(
+            dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, modalities=wanted, actor=me()
+        )
         print(result.summary())
         if stack:
             from lifechart.model.stack import add_stack
@@ -144,13 +167,14 @@ def evaluate(
     from lifechart.data.deidentify import structured
     from lifechart.evaluate import examine, fairness, summary
     from lifechart.ledger.log import open_log
+    from lifechart.model.encoders.image import pictures_of
     from lifechart.model.forecaster import load_forecaster
 
     settings = load_settings()
     with closing(open_log(settings)) as log:
         report = examine.examine(
             dataset,
-            load_forecaster(model),
+            load_forecaster(model, pictures=pictures_of(dataset)),
             out,
             log=log,
             baselines=baselines,

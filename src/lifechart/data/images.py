@@ -69,13 +69,17 @@ def attach(
         pl.DataFrame(rows, schema=INDEX, orient="row").write_ipc(aside)
 
 
-def gather(dataset: Path, parts: int) -> None:
-    """Make one index of the parts that `attach` left; of an instance that came twice, the first stays."""
+def gather(dataset: Path, parts: int, *, required: bool = True) -> None:
+    """Make one index of the parts that `attach` left; of an instance that came twice, the first stays.
+
+    Without `required`, a data set without images gets no index.
+    """
     found = pl.concat([pl.read_ipc(_part(dataset, part)) for part in range(parts)])
     single = found.unique("instance", keep="first", maintain_order=True)
     ordered = single.sort("subject_id", "time", "series", "number", "instance")
-    with durable.replacing(dataset / "metadata" / FILE) as aside:
-        ordered.write_parquet(aside)
+    if ordered.height or required:
+        with durable.replacing(dataset / "metadata" / FILE) as aside:
+            ordered.write_parquet(aside)
     for part in range(parts):
         _part(dataset, part).unlink()
 

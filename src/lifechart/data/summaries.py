@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,12 @@ MOST_WINDOWS = 4
 _TEXT_LIMIT = 64
 _MOST_CELLS = 120_000_000
 _SAMPLE = 20_000
-_NO_RECORD = "NO_RECORD"
+_NO_RECORD, _NEVER = "NO_RECORD", datetime(9999, 1, 1)  # noqa: DTZ001 (times are naive here)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What becomes a column: codes, those of them with numbers, and windows in days. Chosen on training prompts alone."""
+    """What becomes a column: codes, those of them with numbers, and windows in days. Chosen on training prompts."""
 
     counted: tuple[str, ...]
     measured: tuple[str, ...]
@@ -75,7 +76,7 @@ class Summary:
             counted.append(code)
         chosen = cls(tuple(sorted(counted)), tuple(sorted(measured & set(counted))), windows)
         matrix, names = chosen._matrix(history, view, advance)
-        kept = _distinct(matrix)
+        kept = _distinct(matrix) or [names.index("events")]
         return replace(chosen, kept=tuple(names[column] for column in kept)), matrix[:, kept]
 
     def matrix(
@@ -151,10 +152,10 @@ def expanded(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _viewed(events: pl.DataFrame, prompts: pl.DataFrame) -> tuple[History, _View]:
-    # Whoever has no event at all gets one that says so: an empty record is an answer too.
+    # Whoever has no event at all gets one that nobody will ever know of: an empty record is an answer too.
     without = prompts.select("subject_id").unique().join(events, on="subject_id", how="anti")
     empty = without.with_columns(
-        time=pl.lit(None, pl.Datetime("us")), code=pl.lit(_NO_RECORD), numeric_value=pl.lit(None, pl.Float32)
+        time=pl.lit(_NEVER, pl.Datetime("us")), code=pl.lit(_NO_RECORD), numeric_value=pl.lit(None, pl.Float32)
     )
     read = expanded(events)
     history = History(pl.concat([read, empty.select(read.columns)]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def examine(
         model_digest=forecaster.digest,
         data_digest=shards.dataset_digest(dataset),
         protocol_digest=protocol_digest(task, max_prompts, bootstrap, min_events, seed),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=log.now().isoformat(timespec="seconds"),
         metrics=tuple(metrics),
         outcome_names={headline.ALL_OUTCOMES: "All outcomes with enough events"}
         | {outcome: names.get(outcome, outcome) for outcome in question.outcomes},

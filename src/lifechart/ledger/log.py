@@ -18,8 +18,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lifechart.core import durable
@@ -98,8 +99,19 @@ class _Waiting:
 class Log:
     """An append-only log in a folder. Threads may share one; processes each open their own on the same folder."""
 
-    def __init__(self, folder: Path, origin: str, verifier: Verifier, signer: Signer | None = None) -> None:
-        """Open the log; without a `signer` it can only be read. Raises IntegrityError if it does not hold together."""
+    def __init__(
+        self,
+        folder: Path,
+        origin: str,
+        verifier: Verifier,
+        signer: Signer | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        """Open the log; without a `signer` it can only be read. Raises IntegrityError if it does not hold together.
+
+        `clock`: the calendar of a simulated hospital, by which statements are dated; by default the world's.
+        """
+        self._clock = clock
         self.folder, self.verifier = folder, verifier
         self._signer = signer
         self._replica = Replica(folder, origin, verifier)
@@ -136,6 +148,10 @@ class Log:
         with self._state_lock:
             return Checkpoint(self._replica.origin, self._replica.size, self._replica.tree.root())
 
+    def now(self) -> datetime:
+        """Return what time it is where this log is kept (UTC)."""
+        return self._clock() if self._clock is not None else datetime.now(UTC)
+
     def append(self, statement: Statement) -> Receipt:
         """Sign and add one statement; it is durable when this returns. Raises AuditError if it cannot be written."""
         return self.append_many([statement])[0]
@@ -144,6 +160,9 @@ class Log:
         """Sign and add statements in order, in one commit: all are there, or none."""
         if self._signer is None:
             raise AuditError(f"{self.folder}: opened without a key, so nothing can be written")
+        if self._clock is not None:
+            created = self._clock().astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            statements = [replace(statement, created=created) for statement in statements]
         entries = [sign(statement, self._signer).to_bytes() for statement in statements]
         for statement, entry in zip(statements, entries, strict=True):
             if len(entry) > MAX_ENTRY_BYTES:
@@ -313,13 +332,16 @@ def origin_of(settings: Settings) -> str:
     return f"lifechart/{'-'.join(words)}"
 
 
-def open_log(settings: Settings) -> Log:
-    """Open this institution's log; its key is made on first use, but never for a log that was begun with another."""
+def open_log(settings: Settings, clock: Callable[[], datetime] | None = None) -> Log:
+    """Open this institution's log; its key is made on first use, but never for a log that was begun with another.
+
+    `clock`: a simulated hospital's calendar; see Log.
+    """
     key = settings.keys / _KEY
     if not key.exists() and (settings.ledger / JOURNAL).exists():
         raise InputError("ledger key", str(key), f"the private key that {settings.ledger} was begun with")
     signer = Signer.open(key, origin_of(settings))
-    return Log(settings.ledger, signer.public.name, Verifier([signer.public]), signer)
+    return Log(settings.ledger, signer.public.name, Verifier([signer.public]), signer, clock)
 
 
 def public_verifier(settings: Settings, key: Path | None = None) -> Verifier:

@@ -45,11 +45,15 @@ KINDS: Mapping[str, str] = {
     "document": "documents were written from the evidence of a release",
     "view": "a chart or a list of patients was shown without an answer; patients stand in it as keyed hashes",
     "answer": "an answer was given about a patient, who stands in it as a keyed hash",
+    "fault": "a question was asked that could not be answered, and the kind of failure",
+    "label": "what became of answers that were kept from sight, opened when their time was up",
+    "adjudication": "somebody said whether an answer or the record was wrong where the two disagree",
     "feedback": "a user accepted or dismissed an answer",
     "incident": "a step from the report of a harm or bad answer to its closure, or of a recall; no patient is named",
     "withdrawal": "a patient, who stands in it as a keyed hash, withdrew consent or gave it again",
     "retention": "something was deleted because its time had passed",
     "risk": "the re-identification risk of a data set was assessed, or a reviewer signed the assessment",
+    "privacy-audit": "a model was attacked to see what it remembers of single patients, and what that proves",
 }
 """Every kind of statement, and what it says. Each is a predicate type of its own."""
 

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from lifechart.model.encoders.event import DAYS_A_YEAR, age_basis, event_arrays
+from lifechart.model.modalities import attach
 from lifechart.model.network import Batch
 from lifechart.model.questions import History, Questions, history, label, ragged
+from lifechart.model.steps import Steps, joined, place_steps, question_steps
 from lifechart.model.tokens import DAY_US, Tokens
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
@@ -32,6 +34,8 @@ class Windows:
     lead: NDArray[np.int64]
     """How many undated events of the subject are put in front (0 where the stretch holds them itself)."""
     of_question: NDArray[np.int64]
+    owned_from: NDArray[np.int64]
+    """The first row that no window before shows with as much of its past; what lies before is there to be looked at."""
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -45,8 +49,12 @@ class Windows:
         return order, np.searchsorted(self.of_question[order], np.arange(len(self.first) + 1))
 
 
-def cut(tokens: Tokens, questions: Questions, context: int) -> Windows:
-    """Choose the windows that the questions need, each no longer than `context`, ending at its last question."""
+def cut(tokens: Tokens, questions: Questions, context: int, *, whole: bool = False) -> Windows:
+    """Choose the windows that the questions need, each no longer than `context`, ending at its last question.
+
+    `whole` windows go on to the end of their stretch: where they end then says nothing of the future, as it would if
+    the last question of a life were the last thing that is learnt from.
+    """
     start = tokens.starts[questions.subject]
     statics = tokens.num_static
     lead = np.minimum(statics, context // 4)[questions.subject]
@@ -60,10 +68,15 @@ def cut(tokens: Tokens, questions: Questions, context: int) -> Windows:
     inverse = inverse.reshape(-1)
     last = np.zeros(len(unique), dtype=np.int64)
     np.maximum.at(last, inverse, questions.stop)
+    if whole:
+        reach = np.where(number == 0, context, body + number * half)
+        last[inverse] = np.minimum(start + reach, tokens.starts[questions.subject + 1])
     later = unique[:, 1] > tokens.starts[unique[:, 0]]
     window_lead = np.zeros(len(unique), dtype=np.int64)
     window_lead[inverse] = lead
-    return Windows(unique[:, 0], unique[:, 1], last, window_lead * later, inverse)
+    owned_from = np.zeros(len(unique), dtype=np.int64)
+    owned_from[inverse] = start + np.where(number == 0, 0, np.maximum(context, body + (number - 1) * half))
+    return Windows(unique[:, 0], unique[:, 1], last, window_lead * later, inverse, owned_from)
 
 
 def in_groups(sizes: NDArray[np.int64], order: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
@@ -75,30 +88,39 @@ def in_groups(sizes: NDArray[np.int64], order: NDArray[np.int64], batch_tokens: 
             yield group
 
 
+LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Lengths of rows. In 16 bits a CPU compiles every product anew for each shape it meets, and keeps what it compiled."""
+
+
 def alike(sizes: NDArray[np.int64], chosen: NDArray[np.int64], most_places: int) -> list[NDArray[np.int64]]:
-    """Split `chosen` into parts of similar sizes, longest first; rows x the longest is at most `most_places` in each.
+    """Split `chosen` into parts of similar sizes, longest first; rows x their length is at most `most_places` in each.
 
     One record a row then wastes little on padding: attention costs each record its own length squared, and no mask.
+    All parts but the last have as many rows as their length of row allows, so few shapes come up.
     """
     order = chosen[np.argsort(-sizes[chosen], kind="stable")]
-    shorter = -sizes[order]
     parts, first = [], 0
     while first < len(order):
-        longest = padded(int(sizes[order[first]]))
-        last = min(first + max(1, most_places // longest), int(np.searchsorted(shorter, -_LEAST_FILL * longest, "right")))
-        last = max(last, first + 1)
+        last = first + whole_rows(most_places // padded(int(sizes[order[first]])))
         parts.append(order[first:last])
         first = last
     return parts
 
 
-_LEAST_FILL = 0.75
-"""How much of its row a record fills at the least, unless it has a part to itself."""
+def whole_rows(most: int) -> int:
+    """Return the largest number of rows up to `most` that padded_rows leaves as it is, and 1 at the least."""
+    return max(rows for rows in range(1, max(most, 1) + 1) if padded_rows(rows) == rows)
 
 
 def padded(size: int) -> int:
-    """Return the length of a row that holds `size` events: vector instructions want whole eights."""
-    return -(-size // 8) * 8
+    """Return the length of a row that holds `size` events: one of LENGTHS, and past them whole multiples of the last."""
+    return next((each for each in LENGTHS if each >= size), -(-size // LENGTHS[-1]) * LENGTHS[-1])
+
+
+def padded_rows(rows: int) -> int:
+    """Return how many rows hold `rows` records: a power of two, or half as many again."""
+    power = 1 << (rows - 1).bit_length() if rows > 1 else 1
+    return 3 * power // 4 if rows <= 3 * power // 4 and power >= 4 else power
 
 
 @dataclass(frozen=True)
@@ -108,21 +130,27 @@ class Collator:
     vocabulary: Vocabulary
     context: int
     device: torch.device
+    stride: int = 0
+    """The next-event head learns from every so manieth place and question; 0 where nothing is learnt."""
 
     def batch(
         self, tokens: Tokens, questions: Questions, windows: Windows, chosen: NDArray[np.int64]
     ) -> tuple[Batch, NDArray[np.int64]]:
         """Put each chosen window in a row; return the batch and which questions it answers, in its order."""
-        sizes = windows.sizes[chosen]
+        num_rows = padded_rows(len(chosen))
+        sizes = np.zeros(num_rows, dtype=np.int64)
+        sizes[: len(chosen)] = windows.sizes[chosen]
+        # A row too many repeats the first record and holds none of its events.
+        held = np.append(chosen, np.full(num_rows - len(chosen), chosen[0]))
         places = np.arange(padded(int(sizes.max())))
         within = places < sizes[:, None]
-        start, lead = tokens.starts[windows.subject[chosen]], windows.lead[chosen]
-        later = windows.first[chosen] - lead
+        start, lead = tokens.starts[windows.subject[held]], windows.lead[held]
+        later = windows.first[held] - lead
         members = np.where(places < lead[:, None], start[:, None], later[:, None]) + places
         token_rows = np.where(within, members, -1)
-        segment = np.where(within, np.arange(len(chosen))[:, None], -1)
+        segment = np.where(within, np.arange(num_rows)[:, None], -1)
         place = np.where(within, members - start[:, None], 0).astype(np.float32)
-        origin = np.arange(len(chosen)) * len(places) - later
+        origin = np.arange(num_rows) * len(places) - later
         asked, cell = self._cells(questions, windows, chosen, origin)
         put = questions.take(asked)
         had = label(tokens, put, len(self.vocabulary.outcomes)).had
@@ -136,6 +164,8 @@ class Collator:
                 features_QF=self._tensor(question_features(tokens, put)),
                 history=self.history(history(tokens, put, self.vocabulary.valued, len(QUANTILES))),
                 had_QO=self._tensor(had),
+                steps=self._steps(tokens, windows, chosen, (token_rows, segment), put, cell) if self.stride else None,
+                modal=attach(tokens.items, put.subject, put.micros, token_rows),
             ),
             asked,
         )
@@ -143,6 +173,30 @@ class Collator:
     def history(self, past: History) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return a history as the tensors that the hazard head reads."""
         return self._tensor(past.column), self._tensor(past.weight), self._tensor(past.offsets)
+
+    def _steps(
+        self,
+        tokens: Tokens,
+        windows: Windows,
+        chosen: NDArray[np.int64],
+        packed: tuple[NDArray[np.int64], NDArray[np.int64]],
+        put: Questions,
+        cells: NDArray[np.int64],
+    ) -> Steps:
+        """Return every `stride`-th place and question of a batch, each event in the window that owns it."""
+        token_rows, segment = (each.reshape(-1) for each in packed)
+        place = np.flatnonzero(segment >= 0)
+        rows, item = token_rows[place], segment[place]
+        owned = np.flatnonzero(rows >= windows.owned_from[chosen[item]])[:: self.stride]
+        place, rows, item = place[owned], rows[owned], item[owned]
+        of_question, asked = segment[cells], np.arange(len(put))[:: self.stride]
+        jumps = np.random.default_rng([len(rows), int(rows.sum())]).geometric(0.5, len(rows)) - 1
+        return joined(
+            [
+                place_steps(tokens, self.vocabulary, rows, place, item, (of_question, put.micros), jumps),
+                question_steps(tokens, self.vocabulary, put, cells, asked),
+            ]
+        )
 
     def _cells(
         self, questions: Questions, windows: Windows, chosen: NDArray[np.int64], origin: NDArray[np.int64]

@@ -23,7 +23,7 @@ WEIGHTS, CALIBRATION, VOCABULARY, CONFIG = "weights.npz", "calibration.npz", "vo
 FILES = (WEIGHTS, CALIBRATION, VOCABULARY, CONFIG)
 STACK = "stack.npz"
 """Beside them where the configuration says `stack`: trees on top of the network (model.stack)."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)

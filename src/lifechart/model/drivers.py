@@ -9,15 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from lifechart.core.timeline import Timeline
 from lifechart.model.batches import Collator, cut
 from lifechart.model.checkpoint import Model
+from lifechart.model.encoders import Pictures
+from lifechart.model.encoders.image import copies
 from lifechart.model.heads import WIDTHS
 from lifechart.model.inference import Told, tell
 from lifechart.model.questions import Questions, ask, history
-from lifechart.model.tokens import Entries, Tokens, tokens_of
+from lifechart.model.tokens import Entries, Tokens, tokens_of, with_items
 from lifechart.model.vocabulary import QUANTILES
 
 NUM_LEFT_OUT = 5
@@ -36,11 +40,18 @@ class Look:
 
 
 def drivers_of(
-    model: Model, collator: Collator, read: Entries, tokens: Tokens, questions: Questions, look: Look
+    model: Model,
+    collator: Collator,
+    read: Entries,
+    tokens: Tokens,
+    questions: Questions,
+    look: Look,
+    known: Timeline,
+    pictures: Pictures | None = None,
 ) -> list[list[tuple[tuple[int, float], ...]]]:
     """Return the drivers of one question's risks by outcome and horizon: (row of the chart, effect), strongest first.
 
-    `read`: the chart's entries, which `tokens` were made of.
+    `read`: the entries of the chart `known`, which `tokens` were made of. `pictures`: where its images are.
     """
     outcomes = look.told.log_hazard.shape[1]
     found: list[list[tuple[tuple[int, float], ...]]] = [[()] * len(WIDTHS) for _ in range(outcomes)]
@@ -48,6 +59,9 @@ def drivers_of(
         return found
     rows = tokens.row[look.chosen]
     variants = tokens_of(read.without_each(rows), model.vocabulary)
+    if tokens.items is not None:
+        images = copies(pictures, known.subject_id, len(rows))
+        variants = with_items(variants, _without_each(known, rows), model.vocabulary, images)
     # A chart's first event may be the one left out: ages then still count from the chart's own origin.
     micros = np.repeat(questions.micros + tokens.origin, variants.num_subjects) - variants.origin
     changed = tell(model.network, collator, variants, ask(variants, np.arange(variants.num_subjects), micros))
@@ -69,12 +83,18 @@ def look(model: Model, collator: Collator, tokens: Tokens, questions: Questions)
     batch, _ = collator.batch(tokens, questions, windows, np.arange(1))
     head = model.network.hazards
     with torch.enable_grad():
-        x_RTD = model.network.encoder(batch.events).detach().requires_grad_(True)
+        x_RTD = model.network.encoder(batch.events)
+        modal = model.network.modal if batch.modal is not None else None
+        if modal is not None and batch.modal is not None:
+            x_RTD = modal.at_events(batch.modal, x_RTD)
+        x_RTD = x_RTD.detach().requires_grad_(True)
         code_QZ, wide_QO = head.read_history(batch.history)
         code_QZ = code_QZ.detach().requires_grad_(True)
         hidden_RTD = model.network.backbone(x_RTD, batch.days_RT, batch.place_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
         log_hazard, state = head.forecast(hidden_QD, code_QZ, wide_QO.detach(), batch.features_QF, batch.had_QO)
+        if modal is not None and batch.modal is not None:
+            log_hazard = log_hazard + modal(batch.modal).unsqueeze(-1)
         log_hazard_QOB, state_QZ = (part.detach().float().cpu().numpy() for part in (log_hazard, state))
         told = Told(log_hazard_QOB, state_QZ, batch.had_QO.cpu().numpy())
         leading = torch.from_numpy(_leading(model, told))
@@ -92,6 +112,14 @@ def look(model: Model, collator: Collator, tokens: Tokens, questions: Questions)
     score[tokens.row < 0] = 0.0
     best = np.argsort(-score)[:NUM_LEFT_OUT]
     return Look(told, best[score[best] > 0])
+
+
+def _without_each(known: Timeline, rows: NDArray[np.int64]) -> pl.DataFrame:
+    """Return the chart once for each row, that row left out, told apart by subject_id 0, 1, 2 …"""
+    size = len(known)
+    keep = np.concatenate([np.delete(np.arange(size), row) for row in rows])
+    copy = np.repeat(np.arange(len(rows)), size - 1)
+    return known.events[keep].with_columns(subject_id=pl.Series(copy, dtype=pl.Int64))
 
 
 def _leading(model: Model, told: Told) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lifechart.core import durable
-from lifechart.model import threads
+from lifechart.model import distributed, threads
 from lifechart.model.batches import Collator, Windows, alike, cut, in_groups
 from lifechart.model.first_stage import fit_first_stage
 from lifechart.model.heads import BaseRates, log_base_rates, survival
+from lifechart.model.modal_stage import fit_modalities
 from lifechart.model.network import Network
 from lifechart.model.questions import Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
 from lifechart.model.step import Cores, Objective, Part, autocast, parts_of, totals_of
+from lifechart.model.steps import start_rates
 from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import Vocabulary
 
@@ -37,7 +39,7 @@ class Recipe:
     weight_decay: float = 0.1
     prior: tuple[float, float] = (0.01, 0.25)
     """Scale and strength of the heavy-tailed prior on what a column of the history does to a log hazard."""
-    next_code_weight: float = 0.1
+    next_event_weight: float = 0.1
     recurrence_weight: float = 0.25
     averaging: float = 0.995
     warmup: float = 0.05
@@ -51,7 +53,7 @@ class Progress:
     """Where a fit stands, for whoever shows it."""
 
     stage: str
-    """`history` (the first, short) or `network`."""
+    """`history` (the first, short), `modalities` where there are any, or `network`."""
     step: int
     steps: int
     loss: float
@@ -100,9 +102,12 @@ class Fitter:
         torch.manual_seed(self.seed)
         base = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
         self.network = Network(self.vocabulary, self.size, base, self.recipe.dropout).to(self.device)
+        self.network.next_event.start_from(start_rates(self.train, self.vocabulary))
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.999), fused=True)
         self.collator = Collator(self.vocabulary, self.size.context, self.device)
+        logits = self.size.batch_tokens * len(self.vocabulary)
+        self.learner = replace(self.collator, stride=max(1, -(-logits // self.recipe.most_logits)))
         self.step = 0
         self.epoch = 0
         self.events = 0
@@ -121,7 +126,7 @@ class Fitter:
             self._first_stage()
         for each in self._settled():
             each.requires_grad_(False)
-        objective = Objective(self.network, self.recipe.recurrence_weight, self.recipe.next_code_weight)
+        objective = Objective(self.network, self.recipe.recurrence_weight, self.recipe.next_event_weight)
         cores = Cores(objective, self._precision())
         with cores.at_work():
             while self.epoch < self.size.epochs and not self._stale():
@@ -149,13 +154,24 @@ class Fitter:
             self.network.hazards, self.train, self.vocabulary, self.seed, self.recipe.recurrence_weight,
             self.recipe.prior, hear,
         )  # fmt: skip
+        if self.network.modal is not None:
+            fit_modalities(
+                self.network, self.collator, self.vocabulary, self.train, self.tuning, self.seed,
+                self.recipe.recurrence_weight, self.recipe.prior,
+                lambda step, steps, loss: self.report(Progress("modalities", step, steps, loss, math.nan, math.nan)),
+            )  # fmt: skip
         self.averaged.load_state_dict(self.network.state_dict())
         self.best, self.best_state = self.tuning_loss(), _copied(self.averaged)
         self.history.append({"steps": 0, "train_loss": loss, "tuning_loss": self.best})
 
     def _fit(self, began: float) -> Fit:
         network = copy.deepcopy(self.averaged)
-        network.load_state_dict(self.best_state)
+        if self.best < min((each["tuning_loss"] for each in self.history[1:]), default=math.inf):
+            # The first stage stands: the forecasts are its own, while what the backbone learnt of the next event stays.
+            first = {name: each for name, each in self.best_state.items() if name.startswith("hazards.")}
+            network.load_state_dict(first, strict=False)
+        else:
+            network.load_state_dict(self.best_state)
         return Fit(network, tuple(self.history), self.step, self.events, time.perf_counter() - began)
 
     def _end_epoch(self, steps: int) -> None:
@@ -175,7 +191,7 @@ class Fitter:
     def _plan(self, epoch: int) -> tuple[Questions, Windows, list[NDArray[np.int64]]]:
         rng = np.random.default_rng([self.seed, 2, epoch])
         questions = sample_questions(self.train, self.size.questions, rng)
-        windows = cut(self.train, questions, self.size.context)
+        windows = cut(self.train, questions, self.size.context, whole=True)
         order = rng.permutation(len(windows.first))
         return questions, windows, list(in_groups(windows.sizes, order, self.size.batch_tokens))
 
@@ -184,7 +200,7 @@ class Fitter:
         with ThreadPoolExecutor(max_workers=1) as pool:
             ready: Future[list[Part]] | None = None
             for group in groups:
-                upcoming = pool.submit(parts_of, self.collator, self.train, questions, windows, group)
+                upcoming = pool.submit(parts_of, self.learner, self.train, questions, windows, group)
                 if ready is not None:
                     yield ready.result()
                 ready = upcoming
@@ -195,13 +211,13 @@ class Fitter:
         for group in self.optimizer.param_groups:
             group["lr"] = self.size.rate * self._schedule()
         self.network.train()
-        totals = totals_of(parts, len(self.vocabulary), self.recipe.most_logits)
+        totals = totals_of(parts)
         # Seeding each step makes a resumed run draw the dropout that an unbroken one would have drawn.
         loss = cores.gradients(parts, totals, self.seed * 1_000_003 + self.step)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
-        self.events += sum(part.batch.num_events for part in parts)
+        self.events += totals.events
         decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             ours: list[torch.Tensor] = list(self.averaged.parameters())
@@ -243,14 +259,18 @@ class Fitter:
         ]
 
     def _settled(self) -> list[nn.Parameter]:
-        return [each for name, each in self.network.hazards.named_parameters() if not name.startswith("from_hidden")]
+        settled = [each for name, each in self.network.hazards.named_parameters() if not name.startswith("from_hidden")]
+        if self.network.modal is not None:
+            named = self.network.modal.named_parameters()
+            settled += [each for name, each in named if not name.startswith("fuse")]
+        return settled
 
     def _identity(self) -> str:
         shape = [asdict(self.size), asdict(self.recipe), self.seed, self.data_digest]
         return durable.digest_of([*shape, list(self.vocabulary.codes), len(self.train), len(self.tuning)])
 
     def _save(self) -> None:
-        if self.checkpoint is None:
+        if self.checkpoint is None or not distributed.world().leads:
             return
         state = {
             "identity": self._identity(), "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),

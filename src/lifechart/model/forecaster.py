@@ -18,20 +18,28 @@ from lifechart.model.batches import Collator
 from lifechart.model.calibration import around
 from lifechart.model.checkpoint import Model, load_model
 from lifechart.model.drivers import drivers_of, look
+from lifechart.model.encoders import Pictures
 from lifechart.model.heads import cumulative_incidence
 from lifechart.model.inference import Told, tell
 from lifechart.model.labelled.folder import is_labelled
 from lifechart.model.labelled.forecaster import LabelledForecaster, load_labelled
+from lifechart.model.live_notes import as_learnt
 from lifechart.model.questions import HORIZONS, ask_prompts
 from lifechart.model.stack import Stack, load_stack
-from lifechart.model.tokens import timeline_entries, tokenise, tokens_of
+from lifechart.model.tokens import timeline_entries, tokenise, tokens_of, with_items
 
 
 class NetworkForecaster:
     """Keeps the Forecaster contract. Stateless between calls; safe to share among threads."""
 
-    def __init__(self, model: Model, device: torch.device | None = None, stack: Stack | None = None) -> None:
-        self.model, self.stack = model, stack
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device | None = None,
+        stack: Stack | None = None,
+        pictures: Pictures | None = None,
+    ) -> None:
+        self.model, self.stack, self.pictures = model, stack, pictures
         self.collator = Collator(model.vocabulary, model.size.context, device or torch.device("cpu"))
         outcomes = model.vocabulary.outcomes
         self._death = outcomes.index(DEATH) if DEATH in outcomes else None
@@ -64,7 +72,7 @@ class NetworkForecaster:
         Events after a prompt's time are never read for it: attention is causal, and the history stops there too.
         """
         asked = events.join(prompts.select("subject_id").unique(), on="subject_id", how="semi")
-        tokens = tokenise(asked, self.model.vocabulary)
+        tokens = tokenise(asked, self.model.vocabulary, self.pictures)
         told = tell(self.model.network, self.collator, tokens, ask_prompts(tokens, prompts), advance)
         return self._probabilities(told, asked, prompts)
 
@@ -73,18 +81,19 @@ class NetworkForecaster:
 
         Raises InputError for a chart without any event up to `as_of`.
         """
-        known = timeline.until(as_of)
+        known = as_learnt(timeline.until(as_of), self.model.vocabulary)
         if not len(known):
             raise InputError("timeline", "no event", f"a chart with events up to {as_of:%Y-%m-%d}")
         read = timeline_entries(known, self.model.vocabulary)
-        tokens = tokens_of(read, self.model.vocabulary)
+        events = known.events.with_columns(subject_id=pl.lit(known.subject_id, pl.Int64))
+        tokens = with_items(tokens_of(read, self.model.vocabulary), events, self.model.vocabulary, self.pictures)
         prompt = pl.DataFrame({"subject_id": [timeline.subject_id], "prediction_time": [as_of]})
         questions = ask_prompts(tokens, prompt)
         seen = look(self.model, self.collator, tokens, questions)
         told = seen.told
         probability = self._probabilities(told, _rows_of(known), prompt)[0]
         low, high = around(probability, self.model.calibration.errors(told.state)[0][:, None])
-        drivers = drivers_of(self.model, self.collator, read, tokens, questions, seen)
+        drivers = drivers_of(self.model, self.collator, read, tokens, questions, seen, known, self.pictures)
         codes = known.events.get_column("code")
         risks = tuple(
             Risk(
@@ -117,9 +126,14 @@ def _rows_of(chart: Timeline) -> pl.DataFrame:
     return chart.events.with_columns(subject_id=pl.lit(chart.subject_id, pl.Int64))
 
 
-def load_forecaster(folder: Path, device: torch.device | None = None) -> NetworkForecaster | LabelledForecaster:
-    """Load a model that `lifechart train` wrote; raises InputError if the folder does not hold one."""
+def load_forecaster(
+    folder: Path, device: torch.device | None = None, pictures: Pictures | None = None
+) -> NetworkForecaster | LabelledForecaster:
+    """Load a model that `lifechart train` wrote; raises InputError if the folder does not hold one.
+
+    `pictures`: where the images of those asked about are; without it a model that reads images does without.
+    """
     if is_labelled(folder):
         return load_labelled(folder)
     model = load_model(folder, device)
-    return NetworkForecaster(model, device, load_stack(folder, model.config))
+    return NetworkForecaster(model, device, load_stack(folder, model.config), pictures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,3 +155,29 @@ def cumulative_incidence(log_hazard: NDArray[np.float32], death: int | None) -> 
     staying = np.cumprod(1.0 - leaving, axis=2)
     alive = np.concatenate([np.ones_like(staying[:, :, :1]), staying[:, :, :-1]], axis=2)
     return np.cumsum(alive * leaving * hazard / np.maximum(total, 1e-300), axis=2).astype(np.float32)
+
+
+def incidence_within(
+    hazard_QCB: NDArray[np.floating[Any]],
+    death_QB: NDArray[np.floating[Any]] | None,
+    is_death_C: NDArray[np.bool_],
+    days_H: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Return probabilities [Q, C, H] of a first event within any number of days up to the last edge, death competing.
+
+    As `cumulative_incidence`, but anywhere within an interval; hazards are a day, not logarithms. `is_death_C` says
+    which columns hold death themselves.
+    """
+    hazard = hazard_QCB.astype(np.float64)
+    competing = np.zeros_like(hazard) if death_QB is None else np.broadcast_to(death_QB[:, None], hazard.shape).copy()
+    competing[:, is_death_C] = 0.0
+    total = hazard + competing
+    share = hazard / np.maximum(total, 1e-300)
+    passed = np.clip(days_H[:, None] - np.array(EDGES[:-1]), 0.0, np.array(WIDTHS))
+    out = np.zeros((*hazard.shape[:2], len(days_H)))
+    alive = np.ones_like(out)
+    for b in range(hazard.shape[2]):
+        leaving = -np.expm1(-total[:, :, b, None] * passed[:, b])
+        out += alive * leaving * share[:, :, b, None]
+        alive *= 1.0 - leaving
+    return out.astype(np.float32)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 # Shapes: R rows, T places, D width, H heads, C dimensions of a head, P = C/2 rotating pairs, B = R x H.
 
-_BLOCK = 128
+_BLOCK = 256
 """Queries that are multiplied at once with all the keys that they may see."""
 
 
@@ -36,15 +37,15 @@ class Attend(torch.autograd.Function):
         qkv = qkv_RTD.view(R, T, 3, heads, C).permute(2, 0, 3, 1, 4).contiguous()
         q, k = (part.view(R * heads, T, C) for part in turned(qkv[:2], cos, sin))
         v = qkv[2].view(R * heads, T, C)
-        mixed = torch.empty_like(q)
-        shares = []
+        pieces, shares = [], []
         for first, last in _blocks(T):
             barred, past = _ahead(first, last, q.dtype), k[:, :last].transpose(1, 2)
             score = torch.baddbmm(barred, q[:, first:last], past, alpha=C**-0.5)
             share = torch.softmax(score.float(), dim=-1).to(q.dtype)
-            mixed[:, first:last] = torch.bmm(share, v[:, :last])
+            pieces.append(torch.bmm(share, v[:, :last]))
             shares.append(share)
         ctx.save_for_backward(q, k, v, cos, sin, *shares)
+        mixed = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
         return mixed.view(R, heads, T, C).transpose(1, 2).reshape(R, T, D)
 
     @staticmethod
@@ -54,19 +55,22 @@ class Attend(torch.autograd.Function):
         R = grads[0].shape[0]
         H = len(q) // R
         out_BTC = grads[0].view(R, T, H, C).transpose(1, 2).reshape(R * H, T, C)
-        into = (torch.zeros if T > _BLOCK else torch.empty)(3, R, H, T, C, dtype=q.dtype)
+        into = torch.empty(3, R, H, T, C, dtype=q.dtype)
         into_q, into_k, into_v = (part.view(R * H, T, C) for part in into)
+        if T > _BLOCK:
+            into[1:].zero_()
         for (first, last), share in zip(_blocks(T), shares, strict=True):
             back = out_BTC[:, first:last]
             by_share = torch.bmm(back, v[:, :last].transpose(1, 2))
             by_score = torch._softmax_backward_data(by_share, share, -1, share.dtype)
-            into_q[:, first:last] = torch.bmm(by_score, k[:, :last])
-            for part, left, right in ((into_k, by_score, q[:, first:last]), (into_v, share, back)):
-                product = torch.bmm(left.transpose(1, 2), right)
-                if T > _BLOCK:
-                    part[:, :last] += product
-                else:
-                    part.copy_(product)
+            if T <= _BLOCK:
+                torch.bmm(by_score, k, out=into_q)
+                torch.bmm(by_score.transpose(1, 2), q, out=into_k)
+                torch.bmm(share.transpose(1, 2), back, out=into_v)
+            else:
+                into_q[:, first:last] = torch.bmm(by_score, k[:, :last])
+                into_k[:, :last] += torch.bmm(by_score.transpose(1, 2), q[:, first:last])
+                into_v[:, :last] += torch.bmm(share.transpose(1, 2), back)
         into[:2] = turned(into[:2].mul_(C**-0.5), cos, -sin)
         return into.permute(1, 3, 0, 2, 4).reshape(R, T, 3 * H * C), None, None, None
 
@@ -75,6 +79,7 @@ def _blocks(length: int) -> list[tuple[int, int]]:
     return [(first, min(first + _BLOCK, length)) for first in range(0, length, _BLOCK)]
 
 
+@lru_cache(maxsize=256)
 def _ahead(first: int, last: int, dtype: torch.dtype) -> Tensor:
     """Return what is added to the scores [queries, keys]: minus infinity for the keys after each query."""
     barred = torch.full((last - first, last), float("-inf"), dtype=dtype)
@@ -143,6 +148,11 @@ def drawing(seed: int) -> Iterator[None]:
         yield
     finally:
         _draws.generator = before
+
+
+def lots(number: int) -> Tensor:
+    """Return numbers evenly from 0 to 1, from the same generator as this thread's dropout."""
+    return torch.rand(number, generator=getattr(_draws, "generator", None))
 
 
 class Dropout(nn.Module):

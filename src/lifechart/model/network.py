@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from lifechart.model.backbone import Backbone
 from lifechart.model.encoders import encoder
 from lifechart.model.encoders.event import AGES, EventArrays
+from lifechart.model.every_code import EveryCodeHead
 from lifechart.model.heads import BaseRates, HazardHead
+from lifechart.model.modalities import Attached, ModalState
+from lifechart.model.next_event import NextEventHead
 from lifechart.model.questions import num_columns
 from lifechart.model.sizes import Size
+from lifechart.model.steps import Steps
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
 # Shapes: R rows, T places, D width, V codes, Q questions, F features of a question, Z rank, O outcomes, B intervals.
@@ -34,6 +39,10 @@ class Batch:
     features_QF: Tensor
     history: tuple[Tensor, Tensor, Tensor]
     had_QO: Tensor
+    steps: Steps | None = None
+    """What came next, for the next-event head to learn from; None where nothing is learnt."""
+    modal: Attached | None = None
+    """What there is besides coded events."""
 
     @property
     def num_events(self) -> int:
@@ -60,22 +69,37 @@ class Network(nn.Module):
         self.encoder = encoder("event")(vocabulary, size.width)
         self.backbone = Backbone(size.width, size.layers, size.heads, dropout)
         self.hazards = HazardHead(size.width, NUM_QUESTION_FEATURES, columns, size.rank, base, dropout)
-        self.next_code = nn.Linear(size.width, len(vocabulary))
-        nn.init.zeros_(self.next_code.weight)
+        # Fitted afterwards, by fit_codes.
+        self.every_code = EveryCodeHead(vocabulary, NUM_QUESTION_FEATURES).requires_grad_(False)
+        self.next_event = NextEventHead(vocabulary, size.width, size.rank, dropout)
+        self.modal: ModalState | None = None
+        if vocabulary.modalities:
+            self.modal = ModalState(vocabulary, size.width, size.rank // 2, len(base.first), dropout)
 
     def forward(self, batch: Batch) -> Output:
         """Return hazards for every question and the hidden state of every place."""
         x_RTD = self.encoder(batch.events)
+        attached = self.modal.there(batch.modal) if self.modal is not None else None
+        if self.modal is not None and attached is not None:
+            x_RTD = self.modal.at_events(attached, x_RTD)
+        if self.modal is not None and self.training:
+            x_RTD = x_RTD + self.modal.nothing()
         hidden_RTD = self.backbone(x_RTD, batch.days_RT, batch.place_RT)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
-        log_hazard, state = self.hazards(hidden_QD, batch.features_QF, batch.history, batch.had_QO)
+        # In 32 bits: questions are few, and no two batches have as many (see batches.LENGTHS).
+        with torch.autocast(hidden_QD.device.type, enabled=False):
+            log_hazard, state = self.hazards(hidden_QD.float(), batch.features_QF, batch.history, batch.had_QO)
+            if self.modal is not None and attached is not None:
+                log_hazard = log_hazard + self.modal(attached).unsqueeze(-1)
         return Output(log_hazard, state, hidden_RTD)
 
-    def next_code_loss(self, batch: Batch, hidden_RTD: Tensor, stride: int) -> Tensor:
-        """Return the mean cross-entropy of the next event's code at every `stride`-th place that has one."""
-        segment, code = batch.segment_RT, batch.events.code
-        followed = (segment[:, :-1] == segment[:, 1:]) & (segment[:, :-1] >= 0)
-        places = followed.flatten().nonzero().squeeze(1)[::stride]
-        logits = self.next_code(hidden_RTD[:, :-1].reshape(-1, hidden_RTD.shape[2])[places])
-        loss = nn.functional.cross_entropy(logits.float(), code[:, 1:].reshape(-1)[places], reduction="sum")
-        return loss / max(len(places), 1)
+    def next_event_loss(self, batch: Batch, output: Output) -> Tensor:
+        """Return the next-event head's loss at the batch's steps. The forecasts that it reads do not learn from it."""
+        assert batch.steps is not None, "a batch packed to learn from"
+        if not len(batch.steps):
+            # Nothing to learn here, from weights that every part of a step must still mention.
+            return sum((each.sum() * 0.0 for each in self.next_event.parameters()), output.hidden_RTD.sum() * 0.0)
+        relative_QOB = output.log_hazard_QOB.detach().float() - self.hazards.base_OB
+        return self.next_event.loss(
+            output.hidden_RTD.flatten(0, 1), output.state_QZ.detach().float(), relative_QOB, batch.steps
+        )

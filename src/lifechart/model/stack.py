@@ -1,9 +1,9 @@
 """Boosted trees on top of a trained network: what counts, values and the network's own state still say of its errors.
 
-For each outcome the trees learn the logarithm of a factor on the network's cumulative hazard, by the likelihood of first
-onsets given that hazard as exposure (labelled.target), so that horizons stay ordered and deaths still compete. The
+For each outcome the trees learn the logarithm of a factor on the network's cumulative hazard, by the likelihood of
+first onsets given that hazard as exposure (labelled.target): horizons stay ordered and deaths still compete. The
 tuning split says how many trees serve, and an outcome keeps them only where those chosen on one half of its people are
-better on the other half: where they are not, the network's answer stands unchanged.
+better on the other half, by more than chance would have it: else the network's answer stands unchanged.
 Legend of shapes: Q questions, O outcomes, B intervals, F features of the summary, Z the network's state.
 """
 
@@ -65,7 +65,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class StackResult:
-    """What stacking came to: by outcome, the gain in log likelihood per tuning onset on people the choice did not see."""
+    """What stacking came to: by outcome, the gain in log likelihood an onset on people whom the choice did not see."""
 
     digest: str
     tried: int
@@ -171,18 +171,22 @@ def _readable(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _chosen(grown: Trees, features: Matrix, target: Target, subject: NDArray[np.int64]) -> tuple[Trees | None, float]:
-    """Return as many trees as serve the tuning split, or None; and the gain an onset on halves not chosen by."""
+    """Return as many trees as serve the tuning split, or None; and the gain an onset on halves not chosen by.
+
+    The gain has to exceed its own standard error over people.
+    """
     path = grown.start[0] + np.cumsum(grown.leaves(features), axis=1)
     # Column 0 is the network alone.
     path = np.concatenate([np.zeros((len(features), 1)), path], axis=1)
-    first = subject % 2 == 0
-    losses = np.array(
-        [[target.take(half).loss(path[half, number]) * half.sum() for half in (first, ~first)] for number in
-         range(path.shape[1])]
-    )  # fmt: skip
-    gain = sum(float(losses[0, other] - losses[losses[:, own].argmin(), other]) for own, other in ((0, 1), (1, 0)))
-    best = int(losses.sum(axis=1).argmin())
-    if best == 0 or gain <= 0:
+    losses = np.stack([target.losses(path[:, number]) for number in range(path.shape[1])], axis=1)
+    people, owner = np.unique(subject, return_inverse=True)
+    first = owner % 2 == 0
+    chosen = np.where(first, losses[~first].sum(axis=0).argmin(), losses[first].sum(axis=0).argmin())
+    gained = losses[:, 0] - losses[np.arange(len(losses)), chosen]
+    by_person = np.bincount(owner, weights=gained, minlength=len(people))
+    gain = float(by_person.sum())
+    best = int(losses.sum(axis=0).argmin())
+    if best == 0 or gain <= float(np.sqrt(np.square(by_person).sum())):
         return None, 0.0
     return grown.first(best), gain / max(int(target.event.sum()), 1)
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lifechart.model import threads
+from lifechart.model import distributed, threads
 from lifechart.model.batches import Collator, Windows, alike
 from lifechart.model.heads import survival
 from lifechart.model.kernels import drawing
@@ -24,7 +24,7 @@ from lifechart.model.network import Batch, Network
 from lifechart.model.questions import Labels, Questions, label
 from lifechart.model.tokens import Tokens
 
-CPU_PLACES, GPU_PLACES = 2048, 65536
+CPU_PLACES, GPU_PLACES = 1536, 65536
 """Places of a part: on a CPU what a core's cache holds, on a GPU enough to keep it busy."""
 
 
@@ -35,8 +35,11 @@ class Part:
     batch: Batch
     labels: Labels
     number: int
-    followed: int
-    """Places whose next event is of the same record."""
+
+    @property
+    def num_steps(self) -> int:
+        """Moments from which the next event is learnt."""
+        return 0 if self.batch.steps is None else len(self.batch.steps)
 
 
 @dataclass(frozen=True)
@@ -44,47 +47,53 @@ class Totals:
     """What the sums over all parts of a step are divided by."""
 
     questions: int
-    places: int
-    """Places whose next event is learnt from: every `stride`-th that has one."""
-    stride: int
+    steps: int
+    """Moments from which the next event is learnt."""
+    events: int
 
 
 def parts_of(
     collator: Collator, tokens: Tokens, questions: Questions, windows: Windows, group: NDArray[np.int64]
 ) -> list[Part]:
-    """Collate one step's windows into parts of like sizes."""
+    """Collate one step's windows into parts of like sizes: those of this rank, if there are several."""
     most = CPU_PLACES if collator.device.type == "cpu" else GPU_PLACES
     parts = []
     for number, chosen in enumerate(alike(windows.sizes, group, most)):
+        if not distributed.mine(number):
+            continue
         batch, asked = collator.batch(tokens, questions, windows, chosen)
         labels = label(tokens, questions.take(asked), len(collator.vocabulary.outcomes))
-        parts.append(Part(batch, labels, number, int((windows.sizes[chosen] - 1).sum())))
+        parts.append(Part(batch, labels, number))
     return parts
 
 
-def totals_of(parts: Sequence[Part], num_codes: int, most_logits: int) -> Totals:
-    """Count what all parts hold together; the next event is learnt from at places that need at most `most_logits`."""
-    stride = max(1, sum(part.followed for part in parts) * num_codes // most_logits)
-    places = sum(-(-part.followed // stride) for part in parts)
-    return Totals(sum(len(part.labels.observed) for part in parts), max(places, 1), stride)
+def totals_of(parts: Sequence[Part]) -> Totals:
+    """Count what all parts of all ranks hold together."""
+    device = parts[0].batch.segment_RT.device if parts else torch.device("cpu")
+    mine = (
+        sum(len(part.labels.observed) for part in parts),
+        sum(part.num_steps for part in parts),
+        sum(part.batch.num_events for part in parts),
+    )
+    questions, steps, events = (int(each) for each in distributed.summed(mine, device))
+    return Totals(questions, max(steps, 1), events)
 
 
 class Objective(nn.Module):
     """What is learnt, as a module: the losses of one part, as shares of their step's."""
 
-    def __init__(self, network: Network, recurrence_weight: float, next_code_weight: float) -> None:
+    def __init__(self, network: Network, recurrence_weight: float, next_event_weight: float) -> None:
         super().__init__()
         self.network = network
-        self.recurrence_weight, self.next_code_weight = recurrence_weight, next_code_weight
+        self.recurrence_weight, self.next_event_weight = recurrence_weight, next_event_weight
 
     def forward(self, part: Part, totals: Totals) -> tuple[Tensor, Tensor]:
         """Return the whole loss and the survival loss alone; summed over parts they are means over the step."""
         output = self.network(part.batch)
-        following = self.network.next_code_loss(part.batch, output.hidden_RTD, totals.stride)
+        following = self.network.next_event_loss(part.batch, output)
         main = survival(output.log_hazard_QOB, part.labels, self.recurrence_weight)
         main = main * (len(part.labels.observed) / totals.questions)
-        share = -(-part.followed // totals.stride) / totals.places
-        return main + self.next_code_weight * share * following, main.detach()
+        return main + self.next_event_weight * (part.num_steps / totals.steps) * following, main.detach()
 
 
 class Cores:
@@ -114,18 +123,19 @@ class Cores:
         def work(part: Part) -> tuple[list[Tensor], float]:
             with drawing(part_seed(seed, part)), autocast(self.device, self.precision):
                 loss, main = self.objective(part, totals)
-            return list(torch.autograd.grad(loss, learnt)), float(main)
+            return list(torch.autograd.grad(loss, learnt, materialize_grads=True)), float(main)
 
-        total, summed = 0.0, list[Tensor]()
+        total, summed = 0.0, [torch.zeros_like(each) for each in learnt] if not parts else []
         for number, (grads, main) in enumerate(self._pool.map(work, parts)):
             if number:
                 torch._foreach_add_(summed, grads)
             else:
                 summed = grads
             total += main
+        distributed.sum_gradients(summed)
         for each, grad in zip(learnt, summed, strict=True):
             each.grad = grad
-        return total
+        return distributed.summed([total], self.device)[0]
 
 
 def part_seed(seed: int, part: Part) -> int:

@@ -6,7 +6,7 @@ over the whole record, so that nothing is forgotten where a record is longer tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END, Timeline, believable
 from lifechart.data.units import in_units
+from lifechart.model.encoders import Pictures
+from lifechart.model.modalities import Items, find_items
 from lifechart.model.usual import usual_at
 from lifechart.model.vocabulary import QUANTILES, START, UNKNOWN, UNREAD_KINDS, Vocabulary, event_codes
 
@@ -63,6 +65,8 @@ class Tokens:
     next_same: NDArray[np.int64]
     outcome: NDArray[np.int64]
     row: NDArray[np.int64]
+    items: Items | None = None
+    """What hangs on the records besides coded events; None if nothing does that the vocabulary knows."""
 
     def __len__(self) -> int:
         return len(self.code)
@@ -92,6 +96,13 @@ class Tokens:
         """Index of each row's subject."""
         return np.repeat(np.arange(self.num_subjects), np.diff(self.starts))
 
+    @cached_property
+    def previous_same(self) -> NDArray[np.int64]:
+        """For each row, the row before it of the same subject and code, -1 if none."""
+        previous = np.full(len(self) + 1, -1, dtype=np.int64)
+        previous[self.next_same] = np.arange(len(self))
+        return previous[:-1]
+
 
 @dataclass(frozen=True)
 class Entries:
@@ -120,14 +131,26 @@ def timeline_entries(timeline: Timeline, vocabulary: Vocabulary) -> Entries:
     return entries(timeline.events.with_columns(subject_id=pl.lit(timeline.subject_id, pl.Int64)), vocabulary)
 
 
-def tokenise_timeline(timeline: Timeline, vocabulary: Vocabulary) -> Tokens:
+def tokenise_timeline(timeline: Timeline, vocabulary: Vocabulary, pictures: Pictures | None = None) -> Tokens:
     """Tokenise one chart."""
-    return tokens_of(timeline_entries(timeline, vocabulary), vocabulary)
+    events = timeline.events.with_columns(subject_id=pl.lit(timeline.subject_id, pl.Int64))
+    return tokenise(events, vocabulary, pictures)
 
 
-def tokenise(events: pl.DataFrame, vocabulary: Vocabulary) -> Tokens:
-    """Tokenise MEDS rows of any number of subjects. `Tokens.row` is each token's row in `events` (-1 for START)."""
-    return tokens_of(entries(events, vocabulary), vocabulary)
+def tokenise(events: pl.DataFrame, vocabulary: Vocabulary, pictures: Pictures | None = None) -> Tokens:
+    """Tokenise MEDS rows of any number of subjects. `Tokens.row` is each token's row in `events` (-1 for START).
+
+    `pictures`: where the images of these subjects are, if the vocabulary knows images.
+    """
+    return with_items(tokens_of(entries(events, vocabulary), vocabulary), events, vocabulary, pictures)
+
+
+def with_items(tokens: Tokens, events: pl.DataFrame, vocabulary: Vocabulary, pictures: Pictures | None) -> Tokens:
+    """Return tokens with what hangs on the events that they were made of."""
+    if not vocabulary.modalities:
+        return tokens
+    times = tokens.subject_ids, tokens.origin, tokens.starts, tokens.micros
+    return replace(tokens, items=find_items(events, vocabulary, pictures, *times))
 
 
 def tokens_of(read: Entries, vocabulary: Vocabulary) -> Tokens:
@@ -353,4 +376,4 @@ def _decaying_sums(
 
 def field_names() -> tuple[str, ...]:
     """Return the names of the arrays, for whoever stores them."""
-    return tuple(each.name for each in fields(Tokens))
+    return tuple(each.name for each in fields(Tokens) if each.name != "items")

@@ -19,11 +19,14 @@ from lifechart.core.timeline import DEATH
 from lifechart.data import shards
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
+from lifechart.model import distributed, threads
 from lifechart.model import fit as fitting
-from lifechart.model import threads
 from lifechart.model.calibration import Calibration, calibrate
 from lifechart.model.checkpoint import FILES, save_model
+from lifechart.model.encoders.image import pictures_of
+from lifechart.model.fit_codes import fit_every_code
 from lifechart.model.inference import Told, tell
+from lifechart.model.modalities import learn_modalities
 from lifechart.model.network import Network
 from lifechart.model.questions import Labels, label, sample_questions
 from lifechart.model.sizes import size_named
@@ -74,6 +77,7 @@ def train(
     log: Log,
     epochs: int | None = None,
     device: str | None = None,
+    modalities: tuple[str, ...] | None = None,
     progress: bool | None = None,
     actor: str = "",
 ) -> TrainingResult:
@@ -81,23 +85,27 @@ def train(
 
     A run that was killed goes on from its last checkpoint and ends with the weights that an unbroken one would have
     had; another seed, size, or data set begins anew. `progress` shows a bar; by default only on a terminal. `actor`:
-    who trains it, and so never signs for it.
+    who trains it, and so never signs for it. `modalities`: what to read besides coded events (`note`, `image`,
+    `variant`, or an outsider's); by default all that the data set has.
     Raises InputError for an unknown size or a data set without outcomes.
     """
     chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = distributed.device_for(device)
     training = shards.read_split(dataset, "train")
+    pictures = pictures_of(dataset)
     vocabulary = build_vocabulary(training)
+    vocabulary = replace(vocabulary, modalities=learn_modalities(training, pictures, modalities))
     if not vocabulary.outcomes:
         raise InputError("dataset", str(dataset), "a data set in which some condition begins in 20 people or more")
-    tokens, tuning = tokenise(training, vocabulary), tokenise(shards.read_split(dataset, "tuning"), vocabulary)
+    tokens = tokenise(training, vocabulary, pictures)
+    tuning = tokenise(shards.read_split(dataset, "tuning"), vocabulary, pictures)
     if not tuning.num_subjects:
         raise InputError("dataset", str(dataset), "a data set with people in its tuning split, to calibrate on")
     del training
     out.mkdir(parents=True, exist_ok=True)
     data_digest = shards.dataset_digest(dataset)
     recipe = fitting.Recipe()
-    bar = _bar(sys.stderr.isatty() if progress is None else progress)
+    bar = bar_of(sys.stderr.isatty() if progress is None else progress)
     with bar, threads.suited_to(chosen.width):
         task = bar.add_task("train", total=None, loss=float("nan"), tuning=float("nan"), rate=0.0)
         fitter = fitting.Fitter(
@@ -108,6 +116,8 @@ def train(
             ),
         )  # fmt: skip
         fitted = fitter.run()
+        bar.update(task, description="every code")
+        fit_every_code(fitted.network.every_code, tokens, vocabulary, seed)
         bar.update(task, description="calibrate")
         calibration = _calibration(fitted.network, fitter, tokens, tuning, seed)
     about = {"seed": seed, "data_digest": data_digest, "recipe": asdict(recipe), "code_version": __version__}
@@ -118,7 +128,7 @@ def train(
         out, digest, sum(each.numel() for each in fitted.network.parameters()), vocabulary.outcomes, fitted.steps,
         fitted.events, fitted.seconds, min(losses), fitted.history,
     )  # fmt: skip
-    log.append(_statement(result, data_digest, size, seed, actor))
+    log.append(_statement(result, data_digest, size, seed, actor, tuple(vocabulary.modalities)))
     return result
 
 
@@ -133,7 +143,9 @@ def _calibration(network: Network, fitter: fitting.Fitter, tokens: Tokens, tunin
     return calibrate(asked(tokens, 4), asked(tuning, 5), outcomes.index(DEATH) if DEATH in outcomes else None)
 
 
-def _statement(result: TrainingResult, data_digest: str, size: str, seed: int, actor: str) -> Statement:
+def _statement(
+    result: TrainingResult, data_digest: str, size: str, seed: int, actor: str, modalities: tuple[str, ...]
+) -> Statement:
     return Statement(
         kind="train",
         subjects=(Subject("model", result.digest),),
@@ -146,6 +158,7 @@ def _statement(result: TrainingResult, data_digest: str, size: str, seed: int, a
             "steps": result.steps,
             "events": result.events,
             "parameters": result.parameters,
+            **({"modalities": list(modalities)} if modalities else {}),
             "tuning_loss": result.tuning_loss,
             "code_version": __version__,
             "torch_version": torch.__version__,
@@ -153,7 +166,8 @@ def _statement(result: TrainingResult, data_digest: str, size: str, seed: int, a
     )
 
 
-def _bar(shown: bool) -> Progress:
+def bar_of(shown: bool) -> Progress:
+    """Return the bar of a training run, whose tasks have the fields `loss`, `tuning` and `rate`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -44,6 +45,8 @@ class Vocabulary:
     parents: NDArray[np.int64]
     outcomes: tuple[str, ...]
     usual: NDArray[np.float32]
+    modalities: dict[str, Any] = field(default_factory=dict)
+    """What each modality besides coded events has to know (lifechart.model.modalities)."""
     rows: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,7 +82,8 @@ class Vocabulary:
             }
             for row, code in enumerate(self.codes)
         ]
-        durable.write_json(path, {"codes": rows, "outcomes": list(self.outcomes)})
+        modalities = {"modalities": self.modalities} if self.modalities else {}
+        durable.write_json(path, {"codes": rows, "outcomes": list(self.outcomes), **modalities})
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
@@ -95,7 +99,8 @@ class Vocabulary:
             for row, each in enumerate(content["codes"]):
                 usual[row] = each.get("usual") or usual[row]
             scales = np.array(knots, dtype=np.float32)
-            return assemble(codes, units, scales, tuple(content["outcomes"]), parents, usual)
+            found = assemble(codes, units, scales, tuple(content["outcomes"]), parents, usual)
+            return replace(found, modalities=content.get("modalities", {}))
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError, IndexError) as error:
             raise InputError("vocabulary", str(path), f"a vocabulary written by `lifechart train` ({error})") from error
 
@@ -165,13 +170,15 @@ def build_vocabulary(events: pl.DataFrame, *, fewest_subjects: int = 10, fewest_
     return assemble(codes, units, knots, _outcomes(events, fewest_onsets), usual=usual)
 
 
+def is_onset() -> pl.Expr:
+    """Return whether an event may be an outcome: a condition that begins, a death, an admission."""
+    begins = ~pl.any_horizontal(pl.col("code").str.starts_with(prefix) for prefix in _NOT_AN_ONSET)
+    return ((pl.col("kind") == "condition") & begins) | pl.col("code").is_in([DEATH, ADMISSION])
+
+
 def _outcomes(events: pl.DataFrame, fewest_onsets: int) -> tuple[str, ...]:
-    onset = (pl.col("kind") == "condition") & ~pl.any_horizontal(
-        pl.col("code").str.starts_with(prefix) for prefix in _NOT_AN_ONSET
-    )
-    onset = onset | pl.col("code").is_in([DEATH, ADMISSION])
     counts = (
-        events.filter(onset & pl.col("time").is_not_null())
+        events.filter(is_onset() & pl.col("time").is_not_null())
         .group_by("code")
         .agg(pl.col("subject_id").n_unique().alias("people"))
     )

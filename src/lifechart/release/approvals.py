@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lifechart.core import durable
@@ -46,14 +47,20 @@ class Approval:
     """SHA-256 of the signed envelope."""
 
 
-def approve(folder: Path, matter: Matter, signer: Signer, *, office: Office, comment: str) -> Path:
-    """Sign a matter in an office and keep the signature in `folder`; a second one in that office replaces the first."""
+def approve(
+    folder: Path, matter: Matter, signer: Signer, *, office: Office, comment: str, when: datetime | None = None
+) -> Path:
+    """Sign a matter in an office and keep the signature in `folder`; a second one in that office replaces the first.
+
+    `when`: the time by the ledger's clock; by default the present.
+    """
     if not comment.strip():
         raise InputError("approval: comment", comment, "a few words on what was weighed")
     said = Statement(
         _KIND,
         matter.subjects,
         {"name": signer.public.name, "office": office.value, "deed": matter.deed, "comment": comment},
+        (when or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
     )
     path = folder / f"{matter.digest[:16]}-{signer.public.id_bytes.hex()}-{office.value}.json"
     durable.write_bytes(path, sign(said, signer).to_bytes())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from lifechart.core import durable
@@ -27,6 +26,7 @@ _CRITERIA = "criteria.toml"
 class Case:
     """Everything that speaks for a release, found and judged before a byte is copied."""
 
+    log: Log
     report: Report
     report_path: Path
     criteria: Criteria
@@ -53,7 +53,7 @@ class Case:
         evaluated = _statement_about(log, "evaluate", report.digest, "report")
         files, dataset = _trained_on(trained)
         data = {"train": dataset, "evaluate": report.data_digest}
-        return cls(report, report_path, wanted, criteria_path, verdict, trained, evaluated, files, data)
+        return cls(log, report, report_path, wanted, criteria_path, verdict, trained, evaluated, files, data)
 
     def write(self, folder: Path, model: Path, version: str, signer: Signer) -> Manifest:
         """Copy model, report and criteria into `folder` and sign the manifest.
@@ -75,7 +75,7 @@ class Case:
         unsigned = Manifest(
             capability=self.criteria.capability,
             version=version,
-            created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            created=self.log.now().isoformat(timespec="seconds").replace("+00:00", "Z"),
             model_digest=self.report.model_digest,
             report_digest=self.report.digest,
             data_digests=self.data,

@@ -122,7 +122,7 @@ class Registry:
         content = path.read_bytes()
         load(content, str(path))
         folder = self.signatures(hashlib.sha256(content).hexdigest())
-        return approve(folder, matter(content), signer, office=office, comment=comment)
+        return approve(folder, matter(content), signer, office=office, comment=comment, when=self.log.now())
 
     def register(self, path: Path, *, actor: str) -> Registered:
         """Seal a protocol that its signatories have signed; raises GateRefused for what cannot be sealed."""
@@ -205,7 +205,7 @@ class Registry:
 
     def _check_date(self, protocol: Protocol) -> None:
         """Refuse a date that lies ahead, or a clock that runs behind the ledger's last entry."""
-        now = datetime.now(UTC)
+        now = self.log.now()
         stated = protocol.date if protocol.date.tzinfo else protocol.date.replace(tzinfo=UTC)
         if stated > now:
             raise GateRefused(f"protocol date {stated:%Y-%m-%d %H:%M}: lies ahead of its registration")

@@ -173,7 +173,8 @@ class Shelf:
         """
         release = self.current(capability)
         matter = self._stages.matter(self.state(capability), release.manifest, phase)
-        return approve(release.folder / manifests.APPROVALS, matter, signer, office=office, comment=comment)
+        folder = release.folder / manifests.APPROVALS
+        return approve(folder, matter, signer, office=office, comment=comment, when=self._log.now())
 
     def replace(self, capability: str, plan: Registered, *, actor: str) -> tuple[State, list[str]]:
         """Put the current release in its predecessor's place under a registered change plan.

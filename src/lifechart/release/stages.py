@@ -11,19 +11,22 @@ import hashlib
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lifechart.core.capability import Phase
 from lifechart.core.errors import GateRefused, InputError
-from lifechart.ledger.log import Log
+from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Subject
 from lifechart.release.approvals import Matter, approvals, require
 from lifechart.release.history import State
 from lifechart.release.manifest import Manifest
 from lifechart.release.people import Office, People
+from lifechart.release.shadow.course import Course, Wanted
+from lifechart.release.shadow.course import require as require_shadow
 
 DEFAULT = Path(__file__).with_name("phases.toml")
 
@@ -39,7 +42,14 @@ class Demand(BaseModel):
     offices: tuple[Office, ...] = ()
     persons: int = Field(default=0, ge=0)
     days_before: float = Field(default=0, ge=0, description="days that the current release stood in the phase before")
+    shadow: Wanted | None = Field(default=None, description="what the evidence `shadow` must have shown")
     why: str
+
+    @model_validator(mode="after")
+    def _says_how_much(self) -> Self:
+        if ("shadow" in self.evidence) != (self.shadow is not None):
+            raise ValueError("shadow: expected a [phase.shadow] table where the evidence `shadow` is asked for")
+        return self
 
 
 class Policy(BaseModel):
@@ -66,6 +76,7 @@ class Case:
     state: State
     manifest: Manifest
     now: datetime
+    demand: Demand
 
 
 Proof = Callable[[Case], tuple[Subject, ...]]
@@ -109,7 +120,16 @@ def _trial(case: Case) -> tuple[Subject, ...]:
     return Subject("trial", ended[-1].leaf), Subject("trial protocol", ended[-1].statement.subjects[0].digest)
 
 
-EVIDENCE: Mapping[str, Proof] = {"gate": _gate, "validation": _validation, "trial": _trial}
+def _shadow(case: Case) -> tuple[Subject, ...]:
+    """Find a shadow period of this model that was long enough, reachable, matured and adjudicated."""
+    assert case.demand.shadow is not None
+    model = case.manifest.model_digest
+    require_shadow(Course(case.log).of(model), case.demand.shadow)
+    last = case.log.read(case.log.numbers(kind="label", digest=model).tolist()[-1:])
+    return tuple(Subject("shadow", entry.leaf) for entry in last)
+
+
+EVIDENCE: Mapping[str, Proof] = {"gate": _gate, "shadow": _shadow, "validation": _validation, "trial": _trial}
 """Every kind of evidence that a policy may name."""
 
 
@@ -125,7 +145,7 @@ class Stages:
     def matter(self, state: State, manifest: Manifest, phase: Phase) -> Matter:
         """Return what there is to sign; raises GateRefused that says which evidence or step is missing."""
         demand = self.policy.of(phase)
-        case = Case(self._log, state, manifest, datetime.now(UTC))
+        case = Case(self._log, state, manifest, self._log.now(), demand)
         if state.phase not in demand.after:
             raise GateRefused(
                 f"{state.capability}: {phase} is entered from {' or '.join(demand.after)}, and it stands in "
@@ -137,6 +157,8 @@ class Stages:
         for kind in demand.evidence:
             for subject in EVIDENCE[kind](case):
                 subjects[subject.name] = subject
+        # Whoever signed before the phase was lowered did not sign for raising it again.
+        subjects["standing"] = Subject("standing", _standing(case).leaf)
         return Matter(f"enter {phase}", tuple(subjects.values()))
 
     def require(self, state: State, manifest: Manifest, phase: Phase, signatures: Path) -> dict[str, object]:
@@ -158,6 +180,12 @@ class Stages:
         return {
             person.name for person in self._people.all().values() if person.login in logins or person.name in logins
         }
+
+
+def _standing(case: Case) -> Entry:
+    """Return the statement by which the release stands where it stands."""
+    changes = [each for each in case.state.changes if each.kind != "switch" and each.version == case.state.version]
+    return case.log.read([changes[-1].index])[0]
 
 
 def _require_days(case: Case, demand: Demand) -> None:

@@ -19,9 +19,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lifechart.core import plugs
 from lifechart.core.errors import AccessDenied, AuditError, GateRefused, InputError, IntegrityError, LifechartError
 from lifechart.core.settings import Settings
-from lifechart.ledger.log import open_log
+from lifechart.ledger.log import Log, open_log
+from lifechart.release.documents.tally import Tally
 from lifechart.release.incidents.register import open_incidents
 from lifechart.release.protocol import open_registry
+from lifechart.release.shadow.course import Course
 from lifechart.release.shelf import Shelf, open_shelf
 from lifechart.release.trial.roster import Roster
 from lifechart.serve import memory, pages, sign_in
@@ -94,9 +96,14 @@ def create_app(settings: Settings, opener: Callable[[Settings], House] | None = 
     return app
 
 
-def open_house(settings: Settings, predictor: Callable[[Shelf], Predictor] | None = None) -> House:
-    """Open everything that the outlets work with. `predictor` makes another than the one with processes."""
-    store, ledger = Store(settings.database), open_log(settings)
+def open_house(
+    settings: Settings, predictor: Callable[[Shelf], Predictor] | None = None, ledger: Log | None = None
+) -> House:
+    """Open everything that the outlets work with.
+
+    `predictor` makes another than the one with processes; `ledger`: one that is open already.
+    """
+    store, ledger = Store(settings.database), ledger or open_log(settings)
     shelf = open_shelf(settings, ledger)
     return House(
         settings=settings,
@@ -109,6 +116,8 @@ def open_house(settings: Settings, predictor: Callable[[Shelf], Predictor] | Non
         auditor=Auditor(ledger, settings),
         roster=Roster(open_registry(settings, ledger)),
         incidents=open_incidents(settings, ledger, shelf),
+        shadow=Course(ledger),
+        tally=Tally(ledger),
     )
 
 

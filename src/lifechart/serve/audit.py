@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lifechart.core import durable
 from lifechart.core.answer import Answer
@@ -17,9 +18,13 @@ from lifechart.core.timeline import Timeline
 from lifechart.ledger import lineage
 from lifechart.ledger.log import Log, Receipt
 from lifechart.ledger.statement import Statement, Subject
+from lifechart.release.shadow.queue import num_alerts
+from lifechart.release.shadow.sealing import Seals
 
 KEY_FILE = "audit.key"
 WHOLE = "answer"
+SHADOW = "shadow"
+"""As `access.Showing.SHADOW`: an answer that is kept from sight, so its claims are sealed."""
 _CARDS = uuid.UUID("5b0c2c1e-4f0b-5a53-9a4e-0f6d5c1f7a11")
 
 
@@ -27,7 +32,7 @@ class Auditor:
     """The serving side's pen: statements of kinds `answer`, `view` and `feedback`."""
 
     def __init__(self, log: Log, settings: Settings) -> None:
-        self._log = log
+        self._log, self._settings = log, settings
         self._key = _open_key(settings.keys / KEY_FILE)
 
     def patient(self, patient_id: str) -> str:
@@ -50,9 +55,15 @@ class Auditor:
     ) -> str:
         """Record an answer and return its digest; durable when this returns. Raises AuditError if it cannot be.
 
-        The statement holds digests and what was claimed to be how likely, never the chart.
+        The statement holds digests and what was claimed to be how likely, never the chart. Of an answer that is kept
+        from sight it holds what the boxes are known by in which its claims are sealed, and none of them.
         """
         digest = answer_digest(answer)
+        claims: list[dict[str, Any]] = [
+            {"outcome": claim.outcome, "horizon_days": claim.horizon_days, "probability": claim.probability}
+            for claim in answer.claims
+            if claim.outcome is not None
+        ]
         predicate: dict[str, object] = {
             "capability": answer.capability,
             "disposition": answer.disposition.value,
@@ -63,17 +74,22 @@ class Auditor:
             "outlet": outlet,
             "showing": showing,
             "as_of": answer.as_of.isoformat(),
-            "claims": [
-                {"outcome": claim.outcome, "horizon_days": claim.horizon_days, "probability": claim.probability}
-                for claim in answer.claims
-                if claim.outcome is not None
-            ],
+            "claims": claims,
             "cards": {about: card_digest(card_id(digest, about)) for about in abouts(answer)},
         }
+        if showing == SHADOW:
+            about = {"answer": digest, "model": answer.model_digest, "patient": patient_id, "as_of": answer.as_of}
+            predicate |= {"claims": [], "cards": {}, "alerts": num_alerts(claims)}
+            predicate["sealed"] = self._sealed(about, claims)
         if asker:
             predicate["asker"] = asker
         self._append(Statement("answer", (Subject("answer", digest),), predicate))
         return digest
+
+    def failed(self, capability: str, model: str, user: str, outlet: str, error: BaseException) -> Receipt:
+        """Record that a question could not be answered, and by which kind of failure; never what it said."""
+        said = {"capability": capability, "model": model, "user": user, "outlet": outlet, "error": type(error).__name__}
+        return self._append(Statement("fault", (Subject("model", model),), said))
 
     def viewed(self, patients: Sequence[str], user: str, outlet: str, what: str) -> Receipt:
         """Record that somebody was shown patients (their ids) without an answer: a chart, or a list of people found."""
@@ -93,6 +109,12 @@ class Auditor:
     def decided(self, subjects: Sequence[Subject], predicate: dict[str, object]) -> Receipt:
         """Record what somebody did with an answer."""
         return self._append(Statement("feedback", tuple(subjects), dict(predicate)))
+
+    def _sealed(self, about: dict[str, Any], claims: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        try:
+            return Seals.open(self._settings).keep(**about, claims=claims, now=self._log.now())
+        except (OSError, LifechartError) as error:
+            raise AuditError(f"shadow: the answer could not be sealed ({type(error).__name__})") from error
 
     def _append(self, statement: Statement) -> Receipt:
         try:

@@ -13,8 +13,10 @@ from lifechart.core.capability import Phase
 from lifechart.core.report import Report
 from lifechart.core.settings import Settings
 from lifechart.ledger.log import Log
+from lifechart.release.documents.tally import Tally
 from lifechart.release.history import State
 from lifechart.release.incidents.register import Incidents
+from lifechart.release.shadow.course import Course
 from lifechart.release.shelf import Shelf
 from lifechart.release.trial.roster import Roster
 from lifechart.serve.access import Access, Showing, User, showing
@@ -42,6 +44,8 @@ class House:
     auditor: Auditor
     roster: Roster
     incidents: Incidents
+    shadow: Course
+    tally: Tally
 
 
 def house_of(request: Request) -> House:
@@ -92,7 +96,11 @@ async def ask(house: House, capability: str, user: User, chart: Chart, outlet: s
     )
     if verdict is Showing.NOTHING or state.version is None:
         return Shown(withheld=why_withheld(state.version, state.on, state.reason), audited=False)
-    given = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
+    try:
+        given = await house.predictor.answer(capability, chart.timeline, chart.as_of, chart.names)
+    except Exception as error:
+        await asyncio.to_thread(_failed, house, capability, state, user.name, outlet, error)
+        raise
     patient = str(chart.patient["id"])
     digest = await asyncio.to_thread(
         house.auditor.answered, given.answer, chart.timeline, patient, user.name, outlet, verdict.value, asker
@@ -106,6 +114,12 @@ async def ask(house: House, capability: str, user: User, chart: Chart, outlet: s
 def _allotted(house: House, state: State, chart: Chart) -> bool:
     """Tell whether this patient was allotted the intervention in the trial that runs on the current release."""
     return house.roster.allotted(state.manifest, house.auditor.patient(str(chart.patient["id"])))
+
+
+def _failed(house: House, capability: str, state: State, user: str, outlet: str, error: Exception) -> None:
+    """State that a question could not be answered: uptime is counted from it."""
+    first = house.ledger.find(kind="release", digest=state.manifest)[0].statement.predicate
+    house.auditor.failed(capability, str(first["model"]), user, outlet, error)
 
 
 def why_withheld(version: str | None, on: bool, reason: str) -> str:

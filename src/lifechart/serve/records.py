@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -76,8 +76,11 @@ class Chart:
         return [resource for resource in self.resources if resource.get("resourceType") in types]
 
 
-def chart_of(resources: Iterable[Resource], patient_id: str) -> Chart:
-    """Make a chart; raises ChartUnreadable if the Patient is not in it or another patient's records are."""
+def chart_of(resources: Iterable[Resource], patient_id: str, as_of: datetime | None = None) -> Chart:
+    """Make a chart as of a time, by default now.
+
+    Raises ChartUnreadable if the Patient is not in it or another patient's records are.
+    """
     everything = tuple(resources)
     patients = [each for each in everything if each.get("resourceType") == "Patient"]
     if [each.get("id") for each in patients] != [patient_id]:
@@ -87,7 +90,7 @@ def chart_of(resources: Iterable[Resource], patient_id: str) -> Chart:
             kind = resource.get("resourceType")
             raise ChartUnreadable(f"chart: a {kind} belongs to another patient than the one asked for")
     ordered = (patients[0], *(each for each in everything if each is not patients[0]))
-    as_of = local_now()
+    as_of = as_of or local_now()
     try:
         read = fhir.chart(ordered, as_of)
     except RecordError as error:
@@ -98,7 +101,14 @@ def chart_of(resources: Iterable[Resource], patient_id: str) -> Chart:
 class Ehr:
     """The EHR's FHIR R4 server, as a client of it."""
 
-    def __init__(self, settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        """Make a client. `clock`: a simulated hospital's calendar (naive, local); by default the wall clock."""
+        self._clock = clock or local_now
         self.base = settings.fhir_url.rstrip("/")
         self._token = settings.fhir_token.get_secret_value()
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=16)
@@ -141,7 +151,7 @@ class Ehr:
         if not any(each.get("resourceType") == "Patient" for each in found):
             raise NoSuchPatient("The EHR knows no such patient.")
         distinct = {(each.get("resourceType"), each.get("id")): each for each in found}
-        return chart_of(distinct.values(), patient_id)
+        return chart_of(distinct.values(), patient_id, self._clock())
 
     async def _patient_operations(self, token: str) -> dict[str, set[str]]:
         """Return {resource type: its operations}, as the server's CapabilityStatement has it."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lifechart.core.errors import InputError
 from lifechart.simulate import futures
 from lifechart.simulate.events import Events, concatenate
+from lifechart.simulate.planted import TRAITS
 from lifechart.simulate.posterior import posterior
 from lifechart.simulate.processes import LATENTS, MONTH_MINUTES, Floats, names
 from lifechart.simulate.record import read
@@ -36,6 +37,8 @@ class Block:
     """Days, rising."""
     draws: int
     seed: int
+    dims: int = len(LATENTS)
+    """How many latents, planted traits included."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def assess(block: Block) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     for here in np.array_split(np.arange(len(risks)), -(-len(risks) * block.draws // _TOGETHER)):
         some = evidence.take(here)
         if block.latent is None:
-            found = posterior(some, replay.trail, block.draws, rng)
+            found = posterior(some, replay.trail, block.draws, rng, block.dims)
             latents, weights, hidden = found.latents_PRD, found.weights_PR, found.hidden_PRH
         else:
             latents, hidden = _truth(block, some)
@@ -104,7 +107,7 @@ def _truth(block: Block, evidence: Evidence) -> tuple[Floats, NDArray[np.float64
         here = (life[evidence.row_P] == episode["life"]) & (evidence.step_P >= first) & (evidence.step_P < last)
         hidden[here] = 0.0
         hidden[here, 1 + names().occults.index(episode["key"])] = 1.0
-    true = latents.select(LATENTS).to_numpy().astype(np.float32)[evidence.row_P]
+    true = latents.select((*LATENTS, *TRAITS)[: block.dims]).to_numpy().astype(np.float32)[evidence.row_P]
     return np.repeat(true[:, None], block.draws, 1), np.repeat(hidden[:, None], block.draws, 1)
 
 
@@ -118,7 +121,7 @@ def _look_ahead(
         evidence.state.take(np.repeat(np.arange(num), draws)),
         np.repeat(evidence.when_P, draws),
         _spread(evidence.running, draws),
-        latents_PRD.reshape(-1, len(LATENTS)),
+        latents_PRD.reshape(-1, block.dims),
         hidden_PRH.reshape(num * draws, -1),
     )
     risks = futures.risks(start, block.keys, horizons, rng)

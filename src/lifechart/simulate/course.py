@@ -6,14 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lifechart.simulate.care import Fired
+from lifechart.simulate.planted import driven
 from lifechart.simulate.processes import MONTH_MINUTES, Floats, hazards, names
 
 
 def effects(latents_ND: Floats) -> Floats:
-    """Return the latents' factor on each rate, [N, K + H]; its mean over the population is 1."""
-    table = hazards()
-    log_effect = latents_ND @ table.loadings_KD.T
-    log_effect -= table.half_norm_K
+    """Return the latents' factor on each rate, [N, K + H]; its mean over the population is 1.
+
+    Columns behind LATENTS are planted traits (`planted`).
+    """
+    loadings, half_norm = driven(latents_ND.shape[1])
+    log_effect = latents_ND @ loadings.T
+    log_effect -= half_norm
     return np.asarray(np.exp(log_effect, out=log_effect))
 
 

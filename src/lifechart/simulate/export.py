@@ -26,6 +26,7 @@ from lifechart.simulate.fragments import Scope, encounter_ids, event_ids
 from lifechart.simulate.identities import identities, table
 from lifechart.simulate.notes import notes
 from lifechart.simulate.resources import BUILDERS
+from lifechart.simulate.voices import Voices
 
 _LIVES = 1_000
 """Lives that are in memory at once."""
@@ -44,11 +45,11 @@ class Exported:
         return sum(self.resources.values())
 
 
-def export(truth: Path, out: Path, *, progress: bool | None = None) -> Exported:
+def export(truth: Path, out: Path, *, voiced: bool = False, progress: bool | None = None) -> Exported:
     """Write `out/fhir/*.ndjson`, `out/fhir/export.json` and `out/gold/spans.ndjson` from a truth folder.
 
-    `progress`: show a bar; by default when standard error is a terminal. Every file is whole or absent, the manifest
-    comes last. Raises InputError if `truth` is not a truth folder.
+    `voiced`: let notes tell of the planted trait `voice`. `progress`: show a bar; by default when standard error is a
+    terminal. Every file is whole or absent, the manifest comes last. Raises InputError if `truth` is no truth folder.
     """
     about = _about(truth)
     seed, today = int(about["seed"]), date.fromisoformat(about["today"])
@@ -63,7 +64,8 @@ def export(truth: Path, out: Path, *, progress: bool | None = None) -> Exported:
         bar = stack.enter_context(Progress(disable=not (sys.stderr.isatty() if progress is None else progress)))
         task = bar.add_task("exporting records", total=people.height)
         for some, events in _chunks(truth, people):
-            _write_chunk(files, scope, some, events, today)
+            voices = Voices.load(truth, seed) if voiced else None
+            _write_chunk(files, scope, some, events, today, voices)
             bar.advance(task, some.height)
     _write_manifest(out / "fhir", scope, done)
     return done
@@ -145,14 +147,16 @@ def _joined(lines: pl.Series) -> Any:
     return array.buffers()[2] or b""
 
 
-def _write_chunk(files: _Files, scope: Scope, people: pl.DataFrame, events: pl.DataFrame, today: date) -> None:
+def _write_chunk(
+    files: _Files, scope: Scope, people: pl.DataFrame, events: pl.DataFrame, today: date, voices: Voices | None
+) -> None:
     who = identities(people, scope.seed, today)
     frame = prepared(events, people, who, scope)
     files.write_many("Patient", directory.patients(people, who, scope))
     for resource, build in BUILDERS.items():
         lines = build(frame, scope).sort("life", "time", maintain_order=True).get_column("line")
         files.write(resource, lines)
-    documents, gold, spans = notes(frame, people, who, scope)
+    documents, gold, spans = notes(frame, people, who, scope, voices)
     files.write_many("DocumentReference", documents)
     files.write_gold(gold, spans)
 

@@ -22,7 +22,7 @@ from lifechart.simulate.care import INPATIENT, Bodies, attend
 from lifechart.simulate.events import KIND, Events, concatenate
 from lifechart.simulate.orders import orders
 from lifechart.simulate.physiology import ADULT, SMOKING, physiology, to_scale
-from lifechart.simulate.processes import CLASSES, Floats, hazards, loadings_of, names
+from lifechart.simulate.processes import CLASSES, LATENTS, Floats, hazards, loadings_of, names
 from lifechart.simulate.replay import Month, affected
 from lifechart.simulate.state import State, diagnostic_tests
 
@@ -57,8 +57,8 @@ class _Futures:
         self._effects = course.effects(start.latents)
         num = len(start.state)
         self._bodies = Bodies(
-            start.latents @ physiology().loadings_JD.T,
-            start.latents @ loadings_of([SMOKING])[0],
+            start.latents[:, : len(LATENTS)] @ physiology().loadings_JD.T,
+            start.latents[:, : len(LATENTS)] @ loadings_of([SMOKING])[0],
             np.full(num, 170.0, np.float32),  # height drives nothing but itself
             np.zeros(num, np.int64),
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, time
 from pathlib import Path
 
 import numpy as np
+import orjson
 import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -21,11 +22,12 @@ from lifechart.core.errors import InputError
 from lifechart.ledger import lineage
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement
-from lifechart.simulate import population, tables
+from lifechart.simulate import planted, population, tables
 from lifechart.simulate.bias import Underdiagnosis, unrecorded
 from lifechart.simulate.events import KIND, NOTHING
 from lifechart.simulate.export import export
 from lifechart.simulate.lives import Lives, live
+from lifechart.simulate.modalities import export_modalities
 from lifechart.simulate.physiology import physiology
 from lifechart.simulate.population import People
 from lifechart.simulate.processes import (
@@ -61,12 +63,14 @@ class Summary:
 
 
 def simulate(
-    out: Path, lives: int, seed: int, today: date, *, bias: Underdiagnosis | None = None, log: Log | None = None,
-    progress: bool | None = None,
+    out: Path, lives: int, seed: int, today: date, *, bias: Underdiagnosis | None = None,
+    modalities: Sequence[str] = (), log: Log | None = None, progress: bool | None = None,
 ) -> Summary:  # fmt: skip
     """Simulate a hospital: `out/truth`, then the export of it (`out/fhir`, `out/gold`).
 
     `bias`: a group whose diseases are recorded less often; `out/truth/unrecorded.parquet` says which of whom.
+    `modalities`: plant traits (`planted`) and export what tells them: `note`, `image` (DICOM), `variant` (VCF); then
+    `out/sources.yaml` leads `lifechart ingest` to all of it.
     `log`: the ledger that is to state the export as an extract. `progress`: show bars; by default when standard error
     is a terminal. The same arguments give the same bytes.
     """
@@ -74,9 +78,19 @@ def simulate(
     with Progress(console=Console(stderr=True), disable=not shown) as bar:
         task = bar.add_task("living", total=lives)
         summary = write_truth(
-            out / "truth", lives, seed, today, bias=bias, report=lambda done, _: bar.update(task, completed=done)
+            out / "truth",
+            lives,
+            seed,
+            today,
+            bias=bias,
+            plant=bool(modalities),
+            report=lambda done, _: bar.update(task, completed=done),
         )
-    summary = replace(summary, resources=export(out / "truth", out, progress=progress).resources)
+    voiced = "note" in modalities
+    summary = replace(summary, resources=export(out / "truth", out, voiced=voiced, progress=progress).resources)
+    if modalities:
+        counts = export_modalities(out / "truth", out, tuple(modalities), progress=progress)
+        summary = replace(summary, resources=summary.resources | counts)
     if log is not None:
         log.append_many(_stated(out / "fhir", f"simulated hospital of {lives} lives, seed {seed}", today))
     return summary
@@ -93,19 +107,20 @@ def _stated(folder: Path, system: str, today: date) -> list[Statement]:
 
 
 def write_truth(
-    truth: Path, lives: int, seed: int, today: date, *, bias: Underdiagnosis | None = None,
+    truth: Path, lives: int, seed: int, today: date, *, bias: Underdiagnosis | None = None, plant: bool = False,
     report: Callable[[int, int], None] | None = None,
 ) -> Summary:  # fmt: skip
     """Simulate and write `people`, `events`, `latent`, `occult` (Parquet) and `truth.json`, each whole or absent.
 
-    `report(done, lives)` is called after each block. The same arguments give the same files. Raises InputError.
+    `plant`: let planted traits act, and write `planted` besides. `report(done, lives)` is called after each block. The
+    same arguments give the same files. Raises InputError.
     """
     if lives < 1:
         raise InputError("lives", lives, "at least 1")
     num_events = num_deaths = 0
     with ExitStack() as stack:
         writers: dict[str, pq.ParquetWriter] = {}
-        for first, frames in blocks(lives, seed, today):
+        for first, frames in blocks(lives, seed, today, plant=plant):
             for name, frame in frames.items():
                 table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
                 if name not in writers:
@@ -118,6 +133,10 @@ def write_truth(
                 report(min(first + BLOCK, lives), lives)
     about: dict[str, object] = {"seed": seed, "today": today.isoformat(), "lives": lives, "block": BLOCK}
     about["tables"] = tables.digest()
+    if plant:
+        about["planted"] = planted.digest()
+    else:
+        (truth / "planted.parquet").unlink(missing_ok=True)
     missed = truth / "unrecorded.parquet"
     missed.unlink(missing_ok=True)
     if bias is not None:
@@ -128,23 +147,29 @@ def write_truth(
     return Summary(lives, num_events, num_deaths, truth)
 
 
-def blocks(lives: int, seed: int, today: date) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
-    """Yield each block's first life and its tables `people`, `events`, `latent` and `occult`, as written to truth/."""
+def blocks(lives: int, seed: int, today: date, *, plant: bool = False) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
+    """Yield each block's first life and its tables `people`, `events`, `latent` and `occult`, as written to truth/.
+
+    `plant`: let planted traits act, and yield `planted` besides.
+    """
     now = np.datetime64(datetime.combine(today, time()), "m")
     for first in range(0, lives, BLOCK):
         rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, first // BLOCK])))
         people = population.draw(min(BLOCK, lives - first), first, today, rng)
+        traits = planted.draw(len(people), first, BLOCK, seed) if plant else None
+        if traits is not None:
+            people = replace(people, latents_ND=np.concatenate([people.latents_ND, traits], axis=1))
         happened = live(people, now, rng)
         events = events_frame(people, happened)
-        yield (
-            first,
-            {
-                "people": people_frame(people, events, seed),
-                "events": events,
-                "latent": _latent(people),
-                "occult": _occult(people, happened),
-            },
-        )
+        found = {
+            "people": people_frame(people, events, seed),
+            "events": events,
+            "latent": _latent(people),
+            "occult": _occult(people, happened),
+        }
+        if traits is not None:
+            found["planted"] = planted.frame(traits, first, seed)
+        yield first, found
 
 
 def _moment(people: People, lives: NDArray[np.int64], months: NDArray[np.float64]) -> NDArray[np.datetime64]:
@@ -253,3 +278,32 @@ def _occult(people: People, happened: Lives) -> pl.DataFrame:
             "end": end,
         }
     )
+
+
+def cut(
+    truth: Path, out: Path, day: date, lives: Sequence[int], *, since: date | None = None,
+    factor: tuple[str, float] = ("", 1.0),
+) -> None:  # fmt: skip
+    """Write into `out` the truth of some lives as of a day: what has not happened yet is not in it.
+
+    `since`: only events from then on. `factor`: a quantity whose results from `since` on are multiplied, as by a feed
+    that sends another unit. Raises InputError if `truth` is none, or nobody of `lives` has been born.
+    """
+    if not (truth / "truth.json").exists():
+        raise InputError("truth", str(truth), "a folder with a readable truth.json")
+    about = orjson.loads((truth / "truth.json").read_bytes())
+    end = datetime.combine(day, time())
+    start = datetime.combine(since or date(1800, 1, 1), time())
+    wanted = pl.col("life").is_in(list(lives))
+    people = pl.read_parquet(truth / "people.parquet").filter(wanted, pl.col("birth") < end)
+    if people.is_empty():
+        raise InputError("lives", len(lives), "at least one who was born before the day")
+    people = people.with_columns(death=pl.when(pl.col("death") < end).then("death"))
+    events = pl.scan_parquet(truth / "events.parquet").filter(wanted, pl.col("time") < end, pl.col("time") >= start)
+    changed = (pl.col("kind") == "observation") & (pl.col("key") == factor[0])
+    value = pl.when(changed).then(pl.col("value") * factor[1]).otherwise("value").cast(pl.Float32)
+    frames = {"people": people, "events": events.with_columns(value=value).collect()}
+    for name, frame in frames.items():
+        with durable.replacing(out / f"{name}.parquet") as aside:
+            frame.write_parquet(aside)
+    durable.write_json(out / "truth.json", {**about, "today": day.isoformat(), "lives": people.height})

@@ -13,7 +13,7 @@ from lifechart.simulate.care import Bodies, attend
 from lifechart.simulate.events import KIND, Events, concatenate
 from lifechart.simulate.physiology import SMOKING, physiology
 from lifechart.simulate.population import People, steps_until
-from lifechart.simulate.processes import Floats, loadings_of, names
+from lifechart.simulate.processes import LATENTS, Floats, loadings_of, names
 from lifechart.simulate.state import STEPS_A_YEAR, State
 
 Watch = Callable[[State, Floats, NDArray[np.int64]], None]
@@ -101,8 +101,8 @@ def live(people: People, today: np.datetime64, rng: np.random.Generator, watch: 
 
 def _bodies(people: People) -> Bodies:
     return Bodies(
-        people.latents_ND @ physiology().loadings_JD.T,
-        people.latents_ND @ loadings_of([SMOKING])[0],
+        people.latents_ND[:, : len(LATENTS)] @ physiology().loadings_JD.T,
+        people.latents_ND[:, : len(LATENTS)] @ loadings_of([SMOKING])[0],
         people.height,
         np.zeros(len(people), np.int64),
     )

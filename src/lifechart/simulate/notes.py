@@ -21,6 +21,7 @@ from lifechart.simulate.fragments import Scope, measurements, piece
 from lifechart.simulate.identities import clinicians, hex_ids, scramble, table
 from lifechart.simulate.tables import rows
 from lifechart.simulate.visit import SLOTS, Person, Slot, Visit
+from lifechart.simulate.voices import Voices
 
 CLASSES = (
     "PATIENT",
@@ -60,7 +61,7 @@ class _Section:
 
 
 def notes(
-    events: pl.DataFrame, people: pl.DataFrame, who: list[dict[str, Any]], scope: Scope
+    events: pl.DataFrame, people: pl.DataFrame, who: list[dict[str, Any]], scope: Scope, voices: Voices | None = None
 ) -> tuple[list[bytes], list[bytes], int]:
     """Return the DocumentReference lines, the gold lines and the number of spans of a chunk of lives.
 
@@ -77,6 +78,8 @@ def notes(
     for row, document, draw in zip(visits.iter_rows(named=True), ids, draws, strict=True):
         visit = Visit(persons[row["life"]], row, team[row["doctor_number"]])
         text, spans = render(visit, draw)
+        if voices is not None:
+            text += voices.sentence(row["life"], row["encounter"], visit.years)
         visit.finish()
         documents.append(_document(row, document, text, scope))
         gold.append(orjson.dumps({"document": document, "patient": row["patient"], "spans": spans}) + b"\n")

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from lifechart.codes.systems import URIS, join
 from lifechart.core.errors import InputError, IntegrityError
 from lifechart.core.timeline import DEATH as DEATH_CODE
-from lifechart.simulate import futures, tables
+from lifechart.simulate import futures, planted, tables
 from lifechart.simulate.assess import Block, assess
+from lifechart.simulate.processes import LATENTS
 
 BLOCK = 1000
 """Lives replayed together."""
@@ -37,6 +38,7 @@ class Oracle:
         self, people: pl.DataFrame, events: pl.DataFrame, latent: pl.DataFrame, occult: pl.DataFrame, seed: int
     ) -> None:
         self._people, self._events, self._latent, self._occult, self._seed = people, events, latent, occult, seed
+        self._dims = len(LATENTS) + len(set(planted.TRAITS) & set(latent.columns))
 
     @classmethod
     def load(cls, truth: Path) -> Oracle:
@@ -50,6 +52,11 @@ class Oracle:
         people, events, latent, occult = (
             pl.read_parquet(truth / f"{name}.parquet") for name in ("people", "events", "latent", "occult")
         )
+        if "planted" in about:
+            if about["planted"] != planted.digest():
+                raise IntegrityError(f"{truth / 'truth.json'}: planted by another table than the one installed")
+            traits = pl.read_parquet(truth / "planted.parquet", columns=["life", *planted.TRAITS])
+            latent = latent.join(traits, on="life", how="left", maintain_order="left")
         return cls(people, events, latent, occult, about["seed"])
 
     @property
@@ -122,7 +129,7 @@ class Oracle:
             jobs.append(
                 Block(
                     people, events, latents if latent else None, occult if latent else None, here, keys, horizons,
-                    draws, self._seed * 1_000_003 + first,
+                    draws, self._seed * 1_000_003 + first, self._dims,
                 )
             )  # fmt: skip
         return jobs

@@ -19,7 +19,8 @@ from scipy.special import log_ndtr, ndtr
 
 from lifechart.simulate import tables
 from lifechart.simulate.physiology import SMOKING, physiology
-from lifechart.simulate.processes import LATENTS, Floats, hazards, loadings_of, names
+from lifechart.simulate.planted import driven
+from lifechart.simulate.processes import LATENTS, Floats, loadings_of, names
 from lifechart.simulate.replay import Evidence, Trail, affected
 
 _NEWTON_STEPS = 12
@@ -44,10 +45,15 @@ class Posterior:
         return np.asarray(1.0 / (self.weights_PR**2).sum(1))
 
 
-def posterior(evidence: Evidence, trail: Trail, draws: int, rng: np.random.Generator) -> Posterior:
-    """Draw from the posterior of each prompt; `draws` must be even (they come in opposite pairs)."""
-    mode, precision = laplace(evidence)
-    half = rng.standard_normal((len(mode), draws // 2, len(LATENTS)))
+def posterior(
+    evidence: Evidence, trail: Trail, draws: int, rng: np.random.Generator, dims: int = len(LATENTS)
+) -> Posterior:
+    """Draw from the posterior of each prompt; `draws` must be even (they come in opposite pairs).
+
+    `dims`: how many latents there are, planted traits (`planted`) included.
+    """
+    mode, precision = laplace(evidence, dims)
+    half = rng.standard_normal((len(mode), draws // 2, dims))
     standard = np.concatenate([half, -half], axis=1)
     root = np.linalg.cholesky(precision)
     shift = np.linalg.solve(np.swapaxes(root, 1, 2)[:, None], standard[..., None])[..., 0]
@@ -59,18 +65,18 @@ def posterior(evidence: Evidence, trail: Trail, draws: int, rng: np.random.Gener
     return Posterior(latents, weights / weights.sum(1, keepdims=True), hidden)
 
 
-def laplace(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def laplace(evidence: Evidence, dims: int = len(LATENTS)) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mode [P, D] and precision [P, D, D] of the latents, the hidden disease's onset taken as if seen."""
-    table, body = hazards(), physiology()
-    loadings = table.loadings_KD.astype(np.float64)
-    count, exposure = evidence.count_PK.astype(np.float64), evidence.exposure_PK * np.exp(-table.half_norm_K)
-    by_result = body.loadings_JD.astype(np.float64) / body.spread_J[:, None]
+    body, (driving, half_norm) = physiology(), driven(dims)
+    loadings = driving.astype(np.float64)
+    count, exposure = evidence.count_PK.astype(np.float64), evidence.exposure_PK * np.exp(-half_norm)
+    by_result = _among(body.loadings_JD, dims).astype(np.float64) / body.spread_J[:, None]
     outer_K = (loadings[:, :, None] * loadings[:, None, :]).reshape(len(loadings), -1)
     outer_J = (by_result[:, :, None] * by_result[:, None, :]).reshape(len(by_result), -1)
-    num, dims = len(count), len(LATENTS)
+    num = len(count)
     fixed_precision = (evidence.results_PJ @ outer_J).reshape(num, dims, dims) + np.eye(dims)
     linear = count @ loadings + (evidence.residual_PJ / body.spread_J) @ by_result
-    tobacco = loadings_of([SMOKING])[0].astype(np.float64)
+    tobacco = _among(loadings_of([SMOKING]), dims)[0].astype(np.float64)
     mode = np.zeros((num, dims))
     for _ in range(_NEWTON_STEPS):
         expected = exposure * np.exp(np.minimum(mode @ loadings.T, 8.0))
@@ -85,6 +91,12 @@ def laplace(evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64
         if length.max(initial=0.0) < 1e-4:
             break
     return mode, precision
+
+
+def _among(loadings: Floats, dims: int) -> Floats:
+    """Return loadings of results on `dims` latents: planted traits move none."""
+    extra = dims - loadings.shape[1]
+    return np.pad(loadings, ((0, 0), (0, extra))) if extra else loadings
 
 
 def _cuts() -> tuple[NDArray[np.float64], float]:
@@ -106,19 +118,20 @@ def _smoking_slope(told_P3: Floats, tobacco: NDArray[np.float64]) -> tuple[NDArr
 
 def log_likelihood(evidence: Evidence, latents_PRD: Floats) -> NDArray[np.float64]:
     """Return prior times likelihood (log, up to a constant) of everything but the hidden disease, [P, R]."""
-    table, body = hazards(), physiology()
+    body, dims = physiology(), latents_PRD.shape[2]
+    driving, half_norm = driven(dims)
     processes = slice(len(names().processes))
-    score = latents_PRD @ table.loadings_KD[processes].T
+    score = latents_PRD @ driving[processes].T
     log_value = np.einsum("prk,pk->pr", score, evidence.count_PK[:, processes], dtype=np.float64)
-    expected = np.exp(np.minimum(score - table.half_norm_K[processes], 20.0), out=score)
+    expected = np.exp(np.minimum(score - half_norm[processes], 20.0), out=score)
     log_value -= np.einsum("prk,pk->pr", expected, _known_exposure(evidence), dtype=np.float64)
-    means = (latents_PRD @ body.loadings_JD.T).astype(np.float64)
+    means = (latents_PRD @ _among(body.loadings_JD, dims).T).astype(np.float64)
     precision = body.spread_J.astype(np.float64) ** -2
     log_value += np.einsum("prj,pj->pr", means, evidence.residual_PJ * precision)
     log_value -= 0.5 * np.einsum("prj,pj->pr", means**2, evidence.results_PJ * precision)
     log_value -= 0.5 * (latents_PRD.astype(np.float64) ** 2).sum(2)
     cuts, spread = _cuts()
-    edges = (cuts - (latents_PRD @ loadings_of([SMOKING])[0])[..., None]) / spread
+    edges = (cuts - (latents_PRD @ _among(loadings_of([SMOKING]), dims)[0])[..., None]) / spread
     log_mass = _log_between(edges[..., :-1], edges[..., 1:])
     log_value += np.einsum("prc,pc->pr", log_mass, evidence.smoking_P3)
     return np.asarray(log_value)
@@ -144,10 +157,10 @@ def filter_hidden(
     evidence: Evidence, trail: Trail, latents_PRD: Floats
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the log likelihood ratio [P, R] that the hidden disease adds, and its probabilities now [P, R, 1 + H]."""
-    which, table, body, num = affected(), hazards(), physiology(), len(names().processes)
-    loadings = table.loadings_KD
-    effect = np.exp(latents_PRD @ loadings.T - table.half_norm_K)
-    by_result = latents_PRD @ body.loadings_JD[which.measured].T
+    which, body, num = affected(), physiology(), len(names().processes)
+    loadings, half_norm = driven(latents_PRD.shape[2])
+    effect = np.exp(latents_PRD @ loadings.T - half_norm)
+    by_result = latents_PRD @ _among(body.loadings_JD[which.measured], latents_PRD.shape[2]).T
     weights = np.concatenate(
         [
             -which.excess_HA[None, None] * effect[:, :, None, which.processes],

@@ -23,7 +23,19 @@ import polars as pl
 import yaml
 
 from lifechart.core.errors import InputError
-from lifechart.data.sources import KEPT, QUARANTINED, Batch, Fault, Source, Span, Unit, cells, frames, sources
+from lifechart.data.sources import (
+    KEPT,
+    QUARANTINED,
+    Attaching,
+    Batch,
+    Fault,
+    Source,
+    Span,
+    Unit,
+    cells,
+    frames,
+    sources,
+)
 
 MAPPING = "sources.yaml"
 _KEYS = {"source", "path", "option", "ids"}
@@ -83,6 +95,23 @@ class Linked:
         for batch in part.read(replace(unit, anchor=anchor, option=option)):
             yield batch if known is None else _linked(batch, known)
 
+    def attach(self, unit: Unit, number: int, dataset: Path, key: bytes, dates: str) -> None:
+        """Let a part that has images put them beside the data set; a part that has none leaves an empty index."""
+        from lifechart.data import images
+
+        anchor, option, _ = orjson.loads(unit.option)
+        part = sources()[unit.source]
+        if isinstance(part, Attaching):
+            part.attach(replace(unit, anchor=anchor, option=option), number, dataset, key, dates)
+        else:
+            images.attach((), dataset, number, key=key, patients={}, dates=dates)
+
+    def gather(self, dataset: Path, num_units: int) -> None:
+        """Make one index of the parts' images; a data set without any has none."""
+        from lifechart.data import images
+
+        images.gather(dataset, num_units, required=False)
+
 
 def _linked(batch: Batch, known: pl.DataFrame) -> Batch:
     """Return a batch under other ids; records of which no row has one are at fault."""
@@ -139,6 +168,9 @@ def _part(file: Path, entry: Any) -> Part:
     ids = entry.get("ids")
     if ids is not None and (not isinstance(ids, dict) or set(ids) != _ID_KEYS):
         raise InputError(f"{file}: ids", ids, f"the keys {sorted(_ID_KEYS)}")
+    if ids is not None and isinstance(plugs[entry["source"]], Attaching):
+        # Its files are found again by what they themselves say, so the source's own table has to name the patients.
+        raise InputError(f"{file}: ids", ids, "none for this source: it takes its table of patients as `option`")
     table = file.parent / str(ids["file"]) if ids else None
     if ids and table is not None:
         there = {name.lower() for name in frames.columns(table)} if table.is_file() else set()

@@ -36,9 +36,9 @@ class Dense:
 
     def scores(self, scaled: Matrix) -> Scores:
         """Return the mean score of each row over the folds.  [P, F] -> [P]."""
-        total = np.zeros(len(scaled))
+        total: Scores = np.zeros(len(scaled))
         for into, bias, out, start in zip(self.into, self.bias, self.out, self.start, strict=True):
-            total += _silu(scaled @ into + bias) @ out + start
+            total += (_silu(scaled @ into + bias) @ out + start).astype(np.float64)
         return total / len(self.start)
 
 

@@ -80,7 +80,7 @@ def fit(
 ) -> tuple[Fitted, Unseen]:
     """Fit all members to rows [P] of `subjects`; `days` makes it survival. Raises InputError for too few of a kind.
 
-    The blend is fitted to scores of rows whose subject a member had not seen, and so are the figures that `Unseen` gives.
+    The blend is fitted to scores of rows whose subject a member had not seen; so are the figures that `Unseen` gives.
     """
     folds = folds_of(subjects, event, seed)
     scaling = Scaling.of(features, seed)
@@ -95,7 +95,7 @@ def fit(
             ("linear", lambda: linear.crossfit(scaled, target, folds, seed, each)),
             ("dense", lambda: dense.crossfit(scaled, target, folds, seed, each)),
             *(
-                (name, lambda shape=shape: trees.crossfit(features, target, folds, shape, seed, each))  # type: ignore[misc]
+                (name, lambda shape=shape: trees.crossfit(features, target, folds, shape, seed, each))
                 for name, shape in trees.SHAPES.items()
             ),
         ]

@@ -50,7 +50,7 @@ class Scaling:
         return cls(knots, scores, marked, np.array(plain, dtype=np.float64).reshape(-1, 3))
 
     def scaled(self, features: Matrix) -> Matrix:
-        """Return [P, F] features as [P, F + plain + marks]: about normal, 0 where missing; marks for what is missing."""
+        """Return [P, F] features as [P, F + plain + marks]: about normal, 0 where missing; marks for that."""
         width = features.shape[1]
         wide = np.empty((len(features), width + len(self.plain) + len(self.marked)), dtype=np.float32)
         for column in range(features.shape[1]):

@@ -43,10 +43,14 @@ class Target:
 
     def loss(self, scores: Scores) -> float:
         """Return the mean negative log likelihood of scores [P], up to a constant."""
+        return float(np.mean(self.losses(scores)))
+
+    def losses(self, scores: Scores) -> Scores:
+        """Return each row's negative log likelihood, up to a constant, [P]."""
         scores = np.clip(scores, -_STEEPEST, _STEEPEST)
-        if self.exposure is None:
-            return float(np.mean(np.logaddexp(0.0, scores) - scores * self.event))
-        return float(np.mean(self.exposure * np.exp(scores) - scores * self.event))
+        expected = np.logaddexp(0.0, scores) if self.exposure is None else self.exposure * np.exp(scores)
+        found: Scores = expected - scores * self.event
+        return found
 
     def gradient(self, scores: Scores) -> Scores:
         """Return what is expected less what came, [P]: the derivative of each row's loss."""

@@ -10,6 +10,7 @@ from lifechart.core.capability import Declaration
 from lifechart.core.errors import GateRefused, IntegrityError
 from lifechart.core.report import Report
 from lifechart.ledger.log import Entry, Log
+from lifechart.release.documents.tally import Tally
 from lifechart.release.gate import COMPARATORS
 from lifechart.release.history import State
 from lifechart.release.manifest import Manifest
@@ -81,6 +82,8 @@ class Dossier:
     trial: Held | None
     plan: Registered | None
     """The newest change plan of the capability."""
+    tally: Tally
+    """How its models were used."""
 
     @property
     def manifest(self) -> Manifest:
@@ -133,8 +136,15 @@ def entry_source(name: str, entry: Entry) -> Source:
     return Source(name, entry.leaf, entry.index)
 
 
-def gather(shelf: Shelf, log: Log, registry: Registry, declaration: Declaration, institution: str) -> Dossier:
-    """Gather what stands behind a capability's current release.
+def gather(
+    shelf: Shelf,
+    log: Log,
+    registry: Registry,
+    declaration: Declaration,
+    institution: str,
+    tally: Tally | None = None,
+) -> Dossier:
+    """Gather what stands behind a capability's current release. `tally`: one that is kept between pages.
 
     Raises InputError if nothing is released; IntegrityError if a byte of the release, or the ledger, is not as signed.
     """
@@ -159,6 +169,7 @@ def gather(shelf: Shelf, log: Log, registry: Registry, declaration: Declaration,
         tuple(log.find(kind="validation", digest=manifest.model_digest)),
         _held(trials, registry, log, manifest.digest),
         plans[-1] if plans else None,
+        tally or Tally(log),
     )
 
 

@@ -71,7 +71,16 @@ def _training(dossier: Dossier) -> list[Said]:
     text = f"Trained on data set {dossier.manifest.data_digests['train'][:16]}…" + "".join(
         f", {part}" for part in parts
     )
-    return [Said(f"{text}.", (entry_source("training", dossier.trained), *dossier.file("data")))]
+    told = [Said(f"{text}.", (entry_source("training", dossier.trained), *dossier.file("data")))]
+    if privacy := said.get("privacy"):
+        spent = privacy["spent"]
+        promise = (
+            f"Trained with differential privacy for each patient's whole record: epsilon {spent['train']:.2f} for "
+            f"those trained on and {spent['tuning']:.2f} for those tuned on, at delta {privacy['delta']:g}. It covers "
+            f"{privacy['covers']}; it does not cover {privacy['does_not_cover']}."
+        )
+        told.append(Said(promise, (entry_source("training", dossier.trained),)))
+    return told
 
 
 def _architecture(dossier: Dossier) -> list[Said]:

@@ -40,15 +40,11 @@ _PAGE = re.compile(r"[A-Za-z0-9/{}_.-]{0,100}")
 Clock = Callable[[], datetime]
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Incidents:
     """The incidents of one institution. Threads and processes may share a folder."""
 
-    def __init__(self, folder: Path, log: Log, shelf: Shelf, policy: Policy, clock: Clock = _now) -> None:
-        self.policy, self.clock = policy, clock
+    def __init__(self, folder: Path, log: Log, shelf: Shelf, policy: Policy, clock: Clock | None = None) -> None:
+        self.policy, self.clock = policy, clock or log.now
         self._folder, self._log, self._shelf, self._people = folder, log, shelf, People(log)
         self.words = Words(folder / "words")
         self._book = Book(log)
@@ -220,7 +216,8 @@ class Incidents:
     def sign(self, name: str, signer: Signer, *, comment: str) -> Path:
         """Sign, as safety officer, for an incident to be closed; raises GateRefused while something is wanting."""
         self._require_done(self.get(name))
-        return approve(self._approvals, self.matter(name), signer, office=Office.SAFETY_OFFICER, comment=comment)
+        office = Office.SAFETY_OFFICER
+        return approve(self._approvals, self.matter(name), signer, office=office, comment=comment, when=self.clock())
 
     def close(self, name: str, *, actor: str) -> Incident:
         """Close an incident on the safety officer's signature over all that was done about it."""

@@ -14,9 +14,10 @@ the ledger holds; the allocation's secret lies in a file that only its owner rea
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +64,16 @@ class Look:
     """`continue`, or `stop for` efficacy, futility or harm."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Trial:
     """One randomised trial under one registered protocol."""
 
-    def __init__(self, registered: Registered, folder: Path, log: Log, people: People, clock: Clock = _now) -> None:
+    def __init__(
+        self, registered: Registered, folder: Path, log: Log, people: People, clock: Clock | None = None
+    ) -> None:
         design = registered.protocol.trial
         if design is None:
             raise InputError("protocol", registered.protocol.title, "the protocol of a trial")
-        self.registered, self._log, self._people, self._clock = registered, log, people, clock
+        self.registered, self._log, self._people, self._clock = registered, log, people, clock or log.now
         self._custody = Custody(folder / registered.original)
         self.design: Design = design
         self._course, self._read = Course(), 0
@@ -91,11 +90,14 @@ class Trial:
         self._read = len(entries)
         return self._course
 
-    def open(self, *, manifest: str, actor: str) -> Receipt:
-        """Draw the allocation's secret, commit to it, and begin; `manifest` names the release that is on trial."""
+    def open(self, *, manifest: str, actor: str, entropy: Callable[[int], bytes] = secrets.token_bytes) -> Receipt:
+        """Draw the allocation's secret, commit to it, and begin; `manifest` names the release that is on trial.
+
+        `entropy`: where the secret's bytes come from; a simulated trial that is to be told again has its own.
+        """
         if self.course.opened is not None:
             raise GateRefused("trial: opened already; opening it again would draw the allocation anew")
-        return self._say("opened", actor, commitment=self._custody.draw(), manifest=manifest)
+        return self._say("opened", actor, commitment=self._custody.draw(entropy), manifest=manifest)
 
     def enrol(self, participant: str, *, manifest: str, actor: str, stratum: str = "all", cluster: str = "") -> Receipt:
         """Enrol for good. `participant`: a keyed hash of 64 hex digits. `manifest`: the release in use now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import orjson
@@ -22,14 +22,14 @@ class Custody:
     def __init__(self, folder: Path) -> None:
         self._secret_file, self._outcomes_file = folder / "allocation.secret", folder / "outcomes.ndjson"
 
-    def draw(self) -> str:
+    def draw(self, entropy: Callable[[int], bytes]) -> str:
         """Draw a new secret, which only its owner may read; return the commitment to it."""
         self._secret_file.parent.mkdir(parents=True, exist_ok=True)
         # Left over from an opening that never reached the ledger, an earlier secret binds nobody.
         self._secret_file.unlink(missing_ok=True)
         descriptor = os.open(self._secret_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_SECRET_BYTES))
+            file.write(entropy(_SECRET_BYTES))
             file.flush()
             os.fsync(file.fileno())
         durable.sync_directory(self._secret_file.parent)

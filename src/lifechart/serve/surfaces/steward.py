@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
@@ -24,6 +24,7 @@ from lifechart.release.documents.evidence import Dossier, gather
 from lifechart.release.gate import Check
 from lifechart.release.history import State
 from lifechart.release.protocol import open_registry
+from lifechart.release.shadow import course
 from lifechart.release.shelf import Release
 from lifechart.serve import decisions
 from lifechart.serve.access import User
@@ -65,6 +66,10 @@ class Standing:
     """Why the current release does not verify, or nothing."""
     criteria: list[Criterion]
     decided: list[tuple[str, str, str, int]]
+    shadow: course.Standing | None
+    """The current model's shadow period, if it had one."""
+    alarms: list[tuple[int, dict[str, Any]]]
+    """Ledger entry and content of monitoring's last alarms, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +193,7 @@ def _dossier(house: House, capability: str) -> Dossier:
     _known(house, capability)
     declaration = house.predictor.capabilities[capability].declaration
     registry = open_registry(house.settings, house.ledger)
-    return gather(house.shelf, house.ledger, registry, declaration, house.settings.institution)
+    return gather(house.shelf, house.ledger, registry, declaration, house.settings.institution, house.tally)
 
 
 def criteria_of(checks: Sequence[Check]) -> list[Criterion]:
@@ -243,7 +248,12 @@ def _standing(house: House, declaration: Declaration) -> Standing:
         except IntegrityError as error:
             fault = str(error)
     criteria = criteria_of(release.manifest.checks) if release else []
-    return Standing(declaration, state, release, fault, criteria, decisions.tally(house.store, declaration.name))
+    found = house.shadow.of(release.manifest.model_digest) if release else None
+    numbers = house.ledger.numbers(kind="alarm", capability=declaration.name).tolist()[-_LAST:]
+    alarms = [(entry.index, entry.statement.predicate) for entry in house.ledger.read(numbers)][::-1]
+    decided = decisions.tally(house.store, declaration.name)
+    shown = found if found and (found.answers or found.faults) else None
+    return Standing(declaration, state, release, fault, criteria, decided, shown, alarms)
 
 
 def _verify(house: House) -> Verification | str:

@@ -1,0 +1,94 @@
+"""A note's text as one vector: our own subwords, a small convolution over them, attention over the places.
+
+Kinds `note` and `report`, whatever prose de-identification left of them. Of a long text the beginning and the end
+are read. Shapes: R x T items, L pieces, E width of a piece, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from lifechart.model.encoders import UNDATED, Found, Pictures
+from lifechart.model.subwords import PAD, Subwords, learn
+from lifechart.model.vocabulary import UNREAD_KINDS, Vocabulary
+
+_SIZE, _FEWEST = 2000, 20
+"""Pieces at most, and how many notes must hold a word for it to teach any."""
+_TAUGHT_BY = 40_000
+_HEAD, _TAIL = 48, 80
+_PIECE_WIDTH, _REACH, _VIEWS = 32, 5, 4
+
+
+class NoteEncoder(nn.Module):
+    """Embeds notes. Words act in their neighbourhood (a depthwise convolution); four views choose what counts."""
+
+    modality = "note"
+    most = 6
+
+    def __init__(self, vocabulary: Vocabulary, width: int) -> None:
+        super().__init__()
+        size = len(_subwords(vocabulary.modalities[self.modality]))
+        self.piece = nn.Embedding(size, _PIECE_WIDTH, padding_idx=PAD)
+        nn.init.normal_(self.piece.weight, std=0.5)
+        self.around = nn.Conv1d(_PIECE_WIDTH, _PIECE_WIDTH, _REACH, padding=_REACH // 2, groups=_PIECE_WIDTH)
+        self.mix = nn.Linear(_PIECE_WIDTH, _PIECE_WIDTH)
+        self.looks = nn.Linear(_PIECE_WIDTH, _VIEWS)
+        self.out = nn.Linear(_VIEWS * _PIECE_WIDTH, width)
+
+    def forward(self, events: tuple[Tensor, ...]) -> Tensor:
+        """Return vectors [R, T, D] of ids [R, T, L] (0: padding)."""
+        (ids_RTL,) = events
+        ids_NL = ids_RTL.flatten(0, 1).long()
+        # Many notes are shorter than the longest: what all of a batch leave empty is not computed.
+        longest = max(1, int((ids_NL != PAD).sum(1).max())) if len(ids_NL) else 1
+        ids_NL = ids_NL[:, :longest]
+        x_NLE = self.piece(ids_NL)
+        near_NLE = self.around(x_NLE.transpose(1, 2)).transpose(1, 2)
+        x_NLE = x_NLE + nn.functional.silu(self.mix(near_NLE))
+        there_NL1 = (ids_NL != PAD).unsqueeze(-1)
+        looks_NLV = self.looks(x_NLE).masked_fill(~there_NL1, -1e4).softmax(1) * there_NL1
+        seen_NVE = torch.einsum("nlv,nle->nve", looks_NLV, x_NLE)
+        vectors: Tensor = self.out(seen_NVE.flatten(1)).view(*ids_RTL.shape[:2], -1)
+        return vectors
+
+    @staticmethod
+    def learn(events: pl.DataFrame, pictures: Pictures | None) -> dict[str, Any] | None:
+        """Return the tokenizer that the training notes teach; None where no note has text."""
+        texts = _prose(events).get_column("text_value")
+        if len(texts) < _FEWEST:
+            return None
+        if len(texts) > _TAUGHT_BY:
+            texts = texts.gather_every(-(-len(texts) // _TAUGHT_BY))
+        found = learn(texts, _SIZE, _FEWEST)
+        return {"pieces": list(found.pieces), "merges": [list(pair) for pair in found.merges]}
+
+    @staticmethod
+    def slots(learnt: dict[str, Any]) -> int:
+        """Return 1: the latest notes, of whatever type."""
+        return 1
+
+    @staticmethod
+    def find(events: pl.DataFrame, learnt: dict[str, Any], pictures: Pictures | None) -> Found:
+        """Return the notes as pieces [M, L]."""
+        rows, subwords = _prose(events), _subwords(learnt)
+        ids = np.zeros((rows.height, _HEAD + _TAIL), np.int16)
+        for number, text in enumerate(rows.get_column("text_value")):
+            pieces = subwords.encode(text)
+            if len(pieces) > _HEAD + _TAIL:
+                pieces = pieces[:_HEAD] + pieces[-_TAIL:]
+            ids[number, : len(pieces)] = pieces
+        time = rows["time"].cast(pl.Int64).fill_null(UNDATED).to_numpy()
+        return Found(rows["subject_id"].to_numpy(), time, np.zeros(rows.height, np.int64), (ids,))
+
+
+def _prose(events: pl.DataFrame) -> pl.DataFrame:
+    return events.filter(pl.col("kind").is_in(UNREAD_KINDS) & (pl.col("text_value").str.len_chars() > 0))
+
+
+def _subwords(learnt: dict[str, Any]) -> Subwords:
+    return Subwords(tuple(learnt["pieces"]), tuple((first, second) for first, second in learnt["merges"]))
