@@ -291,7 +291,7 @@ def _past_of_code(
     micros: NDArray[np.int64],
     level: NDArray[np.float32],
     excess: NDArray[np.float64],
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, Any]:
     """Return what each event's own code did before it, itself included. `excess`: the level above what is usual."""
     size = len(code)
     order = np.lexsort((np.arange(size), code, subject))
