@@ -86,6 +86,8 @@ def fit_first_stage(
         losses.append(float(loss.detach()))
         report(step + 1, steps, losses[-1])
     head.load_state_dict(averaged.state_dict())
+    # The last step's gradients must not stay: the next stage clips by the norm of all that it finds.
+    head.zero_grad(set_to_none=True)
     return float(np.mean(losses))
 
 
