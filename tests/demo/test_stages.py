@@ -15,7 +15,7 @@ from lifechart.demo.stages import Scale, tell
 from lifechart.demo.story import Story
 from lifechart.evaluate.follow_up import follow_up
 from lifechart.ledger.log import open_log
-from lifechart.model.forecaster import load_forecaster
+from lifechart.model.forecaster import NetworkForecaster, load_forecaster
 from lifechart.release.history import History
 from lifechart.release.stages import DEFAULT
 
@@ -84,10 +84,11 @@ def test_monitoring_can_follow_where_charts_lie_in_the_networks_space(told: tupl
     weeks = folder.parent / "two weeks"
     for name in ("week-01", "week-02"):
         shutil.copytree(folder / "weeks" / name, weeks / name)
+    assert isinstance(network, NetworkForecaster)
     assert isinstance(network, Situated)
     follow_up(weeks, network, [(network.outcomes[0], 365)])
     made = pl.read_parquet(weeks / "week-02" / "forecasts.parquet")
-    assert made["embedding"].list.len().unique().to_list() == [64]
+    assert made["embedding"].list.len().unique().to_list() == [network.model.size.rank]
     assert made["novelty"].is_between(0, 1).all()
 
 
