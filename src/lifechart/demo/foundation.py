@@ -30,7 +30,7 @@ def records_and_a_model(life: Life) -> None:
     made = hospital.write_truth(life.ward.truth, scale.lives, life.seed, end)
     story.did(
         f"{made.lives:,} lives of a city are simulated",
-        f"{made.events:,} events until {end:%d %b %Y}; {len(life.residents)} of them are the hospital's patients",
+        f"{made.events:,} events until {end:%d %b %Y}; {len(life.residents)} people are the hospital's patients",
     )
     fhir = life.ward.extract("development", life.start, life.residents)
     life.ward.ingest(fhir, life.folder / "datasets" / "development")
@@ -42,7 +42,9 @@ def records_and_a_model(life: Life) -> None:
         life.folder / "datasets" / "development", model, size=scale.size, seed=life.seed, log=life.log,
         progress=False, actor="ml.author",
     )  # fmt: skip
-    story.did("ml.author trains a model of their timelines", learnt.summary().splitlines()[0])
+    story.did(
+        "ml.author trains a model of their timelines", learnt.summary().splitlines()[0].replace(f"{life.folder}/", "")
+    )
     evaluate(life, "development", "first")
     story.did("It is evaluated on people whom it never saw", "report, fairness and curves: see the page")
     life.page("The evaluation's report", "report-1.html", (life.folder / "reports/first/report.html").read_bytes())
