@@ -1,6 +1,6 @@
 """The private fit: the hazard head on the history, by noisy sums of clipped patients' gradients (Abadi et al., 2016).
 
-The backbone is left out: the history gives most of the skill, and whether more would be worth its noise is not measured.
+The backbone is left out: the history gives most of the skill, and whether more is worth its noise is not measured.
 Nothing chooses among steps: their number is in the plan, and the averaged weights of the last one are the model.
 """
 
