@@ -17,7 +17,7 @@ from lifechart.core.errors import InputError
 from lifechart.core.forecast import Forecaster
 from lifechart.core.report import Report
 from lifechart.data import shards
-from lifechart.evaluate import fairness, findings, headline, page
+from lifechart.evaluate import fairness, findings, followed, headline, missing, page
 from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.baselines import BoostedTrees
 from lifechart.evaluate.fairness import Fairness
@@ -28,7 +28,7 @@ from lifechart.evaluate.tasks import Task, default_task
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
 
-METHOD = "3"
+METHOD = "4"
 """Raised whenever the same protocol file would give other numbers."""
 
 Advance = Callable[[float, str], None]
@@ -162,6 +162,9 @@ def _find(
     drawn = {name: table for name, table in scores.items() if name in (model, TREES)}
     worth = findings.worth(question, drawn, reportable, model, page.MAX_SQUARES)
     metrics += [row for found in worth for row in findings.worth_metrics(question, found, scores, model)]
+    metrics += followed.metrics(question, worth, scores)
+    advance(0.93, "records that hold less")
+    metrics += missing.metrics(question, scorers[0], scores[model], min_events)
     advance(0.95, "groups")
     fair = fairness.examine(question, scores[model], [each.outcome for each in worth], names, thresholds)
     return metrics, findings.curves(question, scores, reportable), worth, fair

@@ -13,7 +13,7 @@ import numpy as np
 from lifechart.core import durable
 from lifechart.core.forecast import Interval
 from lifechart.core.report import EVERYONE, Metric, Report
-from lifechart.evaluate import figures, verdicts
+from lifechart.evaluate import figures, followed, missing, verdicts
 from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.fairness import Fairness
 from lifechart.evaluate.findings import Curves, Worth
@@ -88,6 +88,8 @@ def render(examination: Examination) -> str:
         axis=figures.forest_axis(),
         squares=_squares(examination, main),
         worth=_worth(examination),
+        followed=_followed(report),
+        missing=_missing(report, examination.model),
         groups=_groups(report, examination.model),
         fairness=verdicts.section(examination.fairness, report.outcome_names),
         tables=_tables(index, forecasters, report.outcome_names),
@@ -160,6 +162,28 @@ def _worth(examination: Examination) -> list[dict[str, Any]]:
         drawing = figures.decision_curve(title, series, useful)
         found.append({"title": title, "drawing": drawing, "actions": useful})
     return found
+
+
+def _followed(report: Report) -> list[dict[str, Any]]:
+    """Return a row per outcome and forecaster of the figures that count those whose follow-up was cut short."""
+    found: dict[tuple[str, str], dict[str, Metric]] = {}
+    for metric in report.metrics:
+        if metric.name in (followed.CONCORDANCE, followed.BRIER):
+            found.setdefault((metric.outcome, metric.forecaster), {})[metric.name] = metric
+    return [
+        {"outcome": outcome, "forecaster": forecaster, "any": next(iter(metrics.values())), "metrics": metrics}
+        for (outcome, forecaster), metrics in found.items()
+    ]
+
+
+def _missing(report: Report, model: str) -> list[dict[str, Any]]:
+    """Return a row per scenario: what is left out, the AUROC lost, observed over expected."""
+    by_name = {metric.name: metric for metric in report.select(outcome=ALL_OUTCOMES, forecaster=model)}
+    return [
+        {"title": title, "lost": by_name[missing.LOST + name], "ratio": by_name[missing.RATIO + name]}
+        for name, (title, _) in missing.SCENARIOS.items()
+        if missing.LOST + name in by_name
+    ]
 
 
 def _groups(report: Report, model: str) -> list[dict[str, Any]]:
