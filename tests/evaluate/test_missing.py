@@ -1,4 +1,4 @@
-"""A record that holds less: who lives off one laboratory value loses all without it; what is not there stays untaken."""
+"""A record that holds less: who lives off one laboratory value loses all of it; what is not there stays."""
 
 from __future__ import annotations
 
