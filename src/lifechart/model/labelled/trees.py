@@ -38,7 +38,13 @@ class Shape:
     n_iter_no_change: int = 60
 
 
-SHAPES = {"small-trees": Shape(max_leaf_nodes=5, learning_rate=0.06), "large-trees": Shape(max_leaf_nodes=16)}
+SHAPES = {
+    "small-trees": Shape(max_leaf_nodes=5, learning_rate=0.06),
+    "middle-trees": Shape(max_leaf_nodes=8, learning_rate=0.04, l2_regularization=10.0, max_features=0.3, max_bins=255),
+    "large-trees": Shape(max_leaf_nodes=16),
+}
+OTHERWISE = "middle-trees"
+"""These are fitted in other folds than the rest, and of survival learn what happens up to the horizon alone."""
 
 
 @dataclass(frozen=True, eq=False)
