@@ -10,8 +10,8 @@ Over several folds it is the mean of the folds'. A win or a loss is a difference
 
 LIFECHART_SHARED is the folder that holds data/ (by default ../shared). BENCH_ACCURACY_DIR names a folder that keeps
 every set's, fold's and forecaster's predictions, so that a run goes on where it was (by the code that made them: what
-has changed since is made anew); BENCH_ACCURACY_SETS (names, comma between) runs
-some sets alone, BENCH_ACCURACY_FOLDS (a number) fewer folds of each. `--quick` is mgus2 with two folds.
+has changed since is made anew); BENCH_ACCURACY_SETS (names, comma between) runs some sets alone, BENCH_ACCURACY_FOLDS
+(a number) fewer folds of each. `--quick` is mgus2 with two folds.
 """
 
 from __future__ import annotations
