@@ -152,7 +152,11 @@ def test_one_pass_screens_for_many_targets_as_one_for_each() -> None:
     together = strength(features, residuals)
     for number in (0, 1):
         np.testing.assert_allclose(together[:, number], strength(features, residuals[:, [number]])[:, 0], rtol=1e-9)
-    np.testing.assert_array_equal(strongest(features, together[:, 0], 3), screened(features, Target(event), 3))
+    best = strongest(features, together[:, 0], 3)
+    np.testing.assert_array_equal(best, screened(features, Target(event), 3))
+    some = features[:50].copy()
+    some[:, best[0]] = np.nan
+    assert best[0] not in strongest(some, together[:, 0], 3), "nobody among these rows has it"
 
 
 def test_a_fit_ranks_better_than_chance_for_both_kinds_and_is_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,10 +182,14 @@ def strength(features: Matrix, residual: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def strongest(features: Matrix, by_column: NDArray[np.float64], most: int) -> NDArray[np.int64]:
-    """Return the columns of the greatest strength, rising; fewer where there are many rows.  [P, F], [F] -> [N]."""
+    """Return the columns of the greatest strength, rising; fewer where there are many rows.  [P, F], [F] -> [N].
+
+    A column without any value among these rows is left out, whatever its strength among others: it cannot be binned.
+    """
     room = min(most, max(_MOST_CELLS // len(features), FEWEST_COLUMNS))
     best = np.argsort(-by_column, kind="stable")[:room]
     best = best[by_column[best] > 0]
+    best = best[~np.isnan(features[:, best]).all(axis=0)]
     return np.sort(best) if len(best) else np.array([int(np.argmax(~np.isnan(features).all(axis=0)))])
 
 
