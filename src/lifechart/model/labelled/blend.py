@@ -43,7 +43,7 @@ def fit_blend(members: Scores, *targets: Target) -> Blend:
         off = state[:-1] - 1 / number
         scores = standard @ (state[:-1] * spread) + state[-1]
         gradient = np.mean([target.gradient(scores) for target in targets], axis=0)
-        total = np.mean([target.loss(scores) for target in targets]) * rows
+        total = float(np.mean([target.loss(scores) for target in targets])) * rows
         total += 0.5 * _DRAWN * spread**2 * float(off @ off)
         by_weight = (gradient @ standard) * spread + _DRAWN * spread**2 * off
         return total / rows, np.append(by_weight, gradient.sum()) / rows
