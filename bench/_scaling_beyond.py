@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -77,9 +78,8 @@ class Long:
         truth = risks["oracle"]
         group = self.prompts["subject_id"].rank("dense").to_numpy().astype(np.int64) % 20
         fresh = ~self.had & ~np.isnan(truth)
-        enters = [
-            o for o in range(truth.shape[1]) if fresh[:, o].any() and truth[fresh[:, o], o].sum() >= _LEAST_EVENTS
-        ]
+        expected = np.where(fresh, truth, 0.0).sum(0)
+        enters = [o for o in range(truth.shape[1]) if expected[o] >= _LEAST_EVENTS]
         enters = [o for o in enters if expected_auroc(truth[fresh[:, o], o], truth[fresh[:, o], o]) > _LEAST_AUROC]
 
         def share(table: Floats, kept: NDArray[np.int64]) -> float:
@@ -92,4 +92,4 @@ class Long:
             return float(np.mean(found)) if found else float("nan")
 
         names = [name for name in risks if name != "oracle"]
-        return {name: jackknife(20, lambda kept, name=name: share(risks[name], kept)) for name in names}, len(enters)
+        return {name: jackknife(20, partial(share, risks[name])) for name in names}, len(enters)

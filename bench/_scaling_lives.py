@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from datetime import date
@@ -62,7 +63,7 @@ def gathered(folder: Path, learnt: int, scored: int) -> Lives:
     events = _some(shards.read_split(records / "dataset", "tuning"), scored)
     told = tokenise(events, vocabulary)
     edges = np.linspace(0, told.num_subjects, min(CLUSTERS, told.num_subjects) + 1).astype(int)
-    clusters = tuple(lives(told, first, last) for first, last in zip(edges[:-1], edges[1:], strict=True))
+    clusters = tuple(lives(told, first, last) for first, last in itertools.pairwise(edges))
     return Lives(vocabulary, tokens, Unseen(clusters, vocabulary), events, records)
 
 

@@ -43,7 +43,8 @@ def draw(points: Sequence[Point], curves: Sequence[Curve], path: Path) -> None:
     parts.append('<text x="8" y="20">loss of the next event, nats (other lives), at equal FLOPs</text>')
     for colour, curve in zip(_COLOURS, curves, strict=False):
         mine = [each for each in points if each.budget == curve.budget]
-        reach = np.linspace(*(f([np.log10(p.cost.parameters) for p in mine]) for f in (min, max)), 40)
+        along = np.log10([p.cost.parameters for p in mine])
+        reach = np.linspace(along.min(), along.max(), 40)
         best = np.log10(curve.best_parameters)
         line = " ".join("{},{}".format(*at(v, curve.best_loss + curve.curvature * (v - best) ** 2)) for v in reach)
         if curve.within:

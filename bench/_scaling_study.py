@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 import lifechart.model
@@ -74,9 +75,10 @@ class Study:
         self._scored("history's forecast", grid=lent, long=True)
         for most in (64, LONG):
             name = f"history's forecast, of the latest {most} events"
-            self.risks[name] = self._kept(
-                name, lambda most=most: self.records.risks(self._first_stage(*lent), 256, most)
-            )
+            self.risks[name] = self._kept(name, partial(self._cut_risks, lent, most))
+        self.risks["oracle"] = self._kept("oracle", self.records.oracle)
+        for number, rank in self.plan.grid:
+            self.grid[number, rank] = self._scored(f"history of {number} lives, rank {rank}", grid=(number, rank))
         tokens = self.data.first(self.plan.ablation_events)
         for seed in range(self.plan.seeds):
             name = f"{BASE}, seed {seed}" if seed else BASE
@@ -84,9 +86,9 @@ class Study:
         for name, setting in chosen(self.plan).items():
             long = setting.context != Setting.context or setting.alone
             self.ablations[name] = [self._scored(name, setting, tokens, long=long)]
-        self.risks["oracle"] = self._kept("oracle", self.records.oracle)
-        for number, rank in self.plan.grid:
-            self.grid[number, rank] = self._scored(f"history of {number} lives, rank {rank}", grid=(number, rank))
+
+    def _cut_risks(self, lent: tuple[int, int], most: int) -> Floats:
+        return self.records.risks(self._first_stage(*lent), Setting.context, most)
 
     @cached_property
     def records(self) -> Long:
@@ -152,7 +154,7 @@ class Study:
         """Leave each run out in turn; `figure` is told which one."""
         every = len(self.points)
 
-        def of(kept: Floats) -> float:
+        def of(kept: NDArray[np.int64]) -> float:
             out = set(range(every)) - set(kept.tolist())
             return float(figure(out.pop() if out else None))
 
@@ -232,7 +234,7 @@ def _columns(curves: list[Curve], *names: str) -> list[Floats]:
 
 def _write(path: Path, arrays: dict[str, Floats]) -> None:
     with durable.replacing(path) as aside, aside.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _read(kept: np.lib.npyio.NpzFile, key: str) -> Scored:

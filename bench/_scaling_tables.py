@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from bench._scaling_beyond import LONG
-from bench._scaling_laws import Estimate, jackknife, paired
+from bench._scaling_laws import Estimate, Floats, jackknife, paired
 from bench._scaling_plan import ABLATIONS, BASE
 from bench._scaling_run import Scored
 from bench._scaling_study import Study
@@ -74,8 +74,8 @@ def _laws(study: Study) -> Table:
         place = (f"{each.best_parameters:,.0f}", f"{each.best_tokens:,.0f}", f"{each.best_loss:.4f}")
         table.add_row(f"{each.budget:.2g} FLOPs", *place, "yes" if each.within else "no")
     table.add_section()
-    for name, each in study.exponents().items():
-        table.add_row(name, str(each), "", "", "")
+    for name, estimate in study.exponents().items():
+        table.add_row(name, str(estimate), "", "", "")
     return table
 
 
@@ -116,7 +116,7 @@ def _long(study: Study) -> Table:
     return table
 
 
-def jackknife_ratio(sums: np.ndarray, number: np.ndarray) -> Estimate:  # type: ignore[type-arg]
+def jackknife_ratio(sums: Floats, number: Floats) -> Estimate:
     """Return a mean over clusters with its interval."""
     return jackknife(len(number), lambda kept: float(sums[kept].sum() / number[kept].sum()))
 
@@ -141,7 +141,7 @@ def _levels(scored: Scored) -> list[str]:
 
 
 def _differences(scored: Scored, base: Scored, same: bool = True) -> list[str]:
-    def of(mine: np.ndarray, theirs: np.ndarray, number: np.ndarray) -> str:  # type: ignore[type-arg]
+    def of(mine: Floats, theirs: Floats, number: Floats) -> str:
         each = paired(mine, theirs, number)
         return f"{each.value:+.4f} ±{each.high - each.value:.4f}"
 

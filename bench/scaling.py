@@ -4,13 +4,13 @@ Networks of many shapes read lives of a simulated hospital once each and are sco
 tuning split; the held-out one is never read). Scores are likelihoods: of the next event (its time, code and value), and
 of the first onsets of all outcomes. Differences are paired over 40 clusters of the scored lives, with a jackknife.
 
-IsoFLOP: at each of three budgets of counted FLOPs (bench._scaling_flops) networks of several sizes read as many events as
-the budget pays for; a parabola in log parameters says which size was best, and how that grows is an exponent, with a
-jackknife over the runs. Ablations: one thing changed at a time in a network of width 64 and 2 layers.
+IsoFLOP: at each of three budgets of counted FLOPs (bench._scaling_flops) networks of several sizes read as many events
+as the budget pays for; a parabola in log parameters says which size was best, and how that grows is an exponent, with
+a jackknife over the runs. Ablations: one thing changed at a time in a network of width 64 and 2 layers.
 
 BENCH_SCALING_DIR keeps each run's score, so that a run that was stopped goes on where it was (for the very code of
-model/ and of this study), and the plot isoflop.svg. BENCH_SCALING_RECORDS: a folder with dataset/, hospital/ and home/ as `bench oracle` keeps it,
-instead of a hospital of its own. One core is all that is used; without kept records the hospital is made first.
+model/ and of this study), and the plot isoflop.svg. BENCH_SCALING_RECORDS: a folder with dataset/, hospital/ and
+home/ as `bench oracle` keeps it, instead of a hospital of its own. One core is all that is used; without kept records the hospital is made first.
 """
 
 from __future__ import annotations
