@@ -31,9 +31,9 @@ class Plan:
 
 PLAN = Plan(
     budgets={
-        5e10: ((32, 1), (32, 2), (64, 1), (64, 2)),
-        1.5e11: ((32, 1), (32, 2), (64, 1), (64, 2), (96, 2)),
-        4.5e11: ((32, 2), (64, 1), (64, 2), (96, 2), (128, 2)),
+        1.5e10: ((16, 1), (32, 1), (32, 2), (64, 1)),
+        4.5e10: ((16, 1), (16, 2), (32, 1), (32, 2), (64, 1)),
+        1.4e11: ((16, 1), (16, 2), (32, 1), (32, 2), (64, 1), (64, 2)),
     },
     ablation_events=150_000,
     seeds=2,
@@ -73,28 +73,28 @@ ABLATIONS: dict[str, dict[str, Setting]] = {
         "1 layer": Setting(64, 1),
         "4 layers": Setting(64, 4),
     },
+    "no history": {f"context {each}, no history": Setting(context=each, alone=True) for each in (64, 256, 512)},
+    "context": {f"context {each}": Setting(context=each) for each in (64, 512)},
+    "codes": {"without the codes above": _changed(variants.no_parents)},
+    "values": {
+        "hard bins": _changed(partial(variants.other_encoder, value="hard")),
+        "continuous, one direction a code": _changed(partial(variants.other_encoder, value="continuous")),
+        "no values": _changed(partial(variants.other_encoder, value="none")),
+    },
     "time": {
         "time as features, rotary by place alone": _changed(variants.by_place),
         "rotary time, no time as features": _changed(_untimed),
         "learnt age buckets, rotary by place": _changed(variants.by_place, _by_year),
         "no time": _changed(variants.by_place, _untimed),
     },
-    "no history": {f"context {each}, no history": Setting(context=each, alone=True) for each in (64, 256, 512)},
-    "context": {f"context {each}": Setting(context=each) for each in (64, 512)},
-    "values": {
-        "hard bins": _changed(partial(variants.other_encoder, value="hard")),
-        "continuous, one direction a code": _changed(partial(variants.other_encoder, value="continuous")),
-        "no values": _changed(partial(variants.other_encoder, value="none")),
-    },
-    "codes": {"without the codes above": _changed(variants.no_parents)},
-    "width against depth": {"96 wide, 1 layer": Setting(96, 1), "32 wide, 8 layers": Setting(32, 8)},
     "learning": {
         "next event weighted .1": Setting(recipe=_old_weight),
         "rate 2e-3": Setting(rate=2e-3),
         "rate 2e-3, next event weighted .1": Setting(rate=2e-3, recipe=_old_weight),
-        "rate 2e-2": Setting(rate=2e-2),
+        "2,048 events a step": Setting(batch_tokens=2048),
         "dropout .2": Setting(recipe=replace(RECIPE, dropout=0.2)),
     },
+    "width against depth": {"96 wide, 1 layer": Setting(96, 1), "32 wide, 8 layers": Setting(32, 8)},
     "heads": {"4 heads of 16": _changed(partial(variants.with_heads, heads=4))},
 }
 

@@ -26,7 +26,8 @@ from lifechart.model.vocabulary import Vocabulary
 CPU = torch.device("cpu")
 RECIPE = Recipe(dropout=0.0, next_event_weight=1.0)
 """Lives are read once, so nothing is over-fitted and nothing need be dropped; the weight is that of the pilot."""
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 512
+"""Events a step: the better of 512 and 2048 where the budget is smallest."""
 QUESTIONS = 12
 Change = Callable[[Network], None]
 """What a variant does to a network before it learns."""
@@ -52,6 +53,15 @@ class Lent:
         return cls(hazards, rates, BaseRates(hazards["base_OB"].numpy(), hazards["again_OB"].numpy()))
 
 
+class Thin(Size):
+    """A size that may be narrower than one head of the product's."""
+
+    @property
+    def heads(self) -> int:
+        """Attention heads, one at the least."""
+        return max(1, self.width // 32)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One run: which network, how it is changed, what it may read, and how it learns."""
@@ -63,6 +73,7 @@ class Setting:
     change: Change = unchanged
     rate: float | None = None
     recipe: Recipe = RECIPE
+    batch_tokens: int = BATCH_TOKENS
     alone: bool = False
     """Without the history: its table is nothing and stays so, and the rest of the hazard head learns in its stead."""
 
@@ -70,7 +81,7 @@ class Setting:
     def size(self) -> Size:
         """The shape as the product's own."""
         rate = self.rate or 1e-2 * min(1.0, (64 / self.width) ** 0.5)
-        return Size(self.width, self.layers, self.context, self.rank, BATCH_TOKENS, rate, 1, QUESTIONS)
+        return Thin(self.width, self.layers, self.context, self.rank, self.batch_tokens, rate, 1, QUESTIONS)
 
 
 @dataclass

@@ -76,9 +76,6 @@ class Study:
         for most in (64, LONG):
             name = f"history's forecast, of the latest {most} events"
             self.risks[name] = self._kept(name, partial(self._cut_risks, lent, most))
-        self.risks["oracle"] = self._kept("oracle", self.records.oracle)
-        for number, rank in self.plan.grid:
-            self.grid[number, rank] = self._scored(f"history of {number} lives, rank {rank}", grid=(number, rank))
         tokens = self.data.first(self.plan.ablation_events)
         for seed in range(self.plan.seeds):
             name = f"{BASE}, seed {seed}" if seed else BASE
@@ -86,6 +83,9 @@ class Study:
         for name, setting in chosen(self.plan).items():
             long = setting.context != Setting.context or setting.alone
             self.ablations[name] = [self._scored(name, setting, tokens, long=long)]
+        self.risks["oracle"] = self._kept("oracle", self.records.oracle)
+        for number, rank in self.plan.grid:
+            self.grid[number, rank] = self._scored(f"history of {number} lives, rank {rank}", grid=(number, rank))
 
     def _cut_risks(self, lent: tuple[int, int], most: int) -> Floats:
         return self.records.risks(self._first_stage(*lent), Setting.context, most)

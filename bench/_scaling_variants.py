@@ -89,9 +89,3 @@ def with_heads(network: Network, heads: int) -> None:
 def blank(network: Network) -> None:
     """Let the backbone say nothing: the next event is told from the history's forecast alone."""
     network.backbone = Blank()  # type: ignore[assignment]
-
-
-def no_rotary(network: Network) -> None:
-    """Read neither intervals nor places in attention: events are a bag, but for what each says of its own time."""
-    network.backbone.rotary.by_time_P.zero_()
-    network.backbone.rotary.by_place_P.zero_()
