@@ -105,7 +105,7 @@ def ingest(
 def train(
     dataset: Annotated[Path, typer.Argument(help="A data set of `lifechart ingest`; with --labels any in MEDS.")],
     out: Out,
-    size: Annotated[str, typer.Option(help="xs, s, m or l.")] = "s",
+    size: Annotated[str, typer.Option(help="xs, s, m, l; auto: by the number of events.")] = "auto",
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default the size's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
