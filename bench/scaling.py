@@ -9,8 +9,8 @@ as the budget pays for; a parabola in log parameters says which size was best, a
 a jackknife over the runs. Ablations: one thing changed at a time in a network of width 64 and 2 layers.
 
 BENCH_SCALING_DIR keeps each run's score, so that a run that was stopped goes on where it was (for the very code of
-model/ and of this study), and the plot isoflop.svg. BENCH_SCALING_RECORDS: a folder with dataset/, hospital/ and
-home/ as `bench oracle` keeps it, instead of a hospital of its own. One core is all that is used; without kept records the hospital is made first.
+model/ and of this study), and the plot isoflop.svg. BENCH_SCALING_RECORDS: a folder with dataset/, hospital/ and home/
+as `bench oracle` keeps it, instead of a hospital of its own, which is made first. One core is all that is used.
 """
 
 from __future__ import annotations

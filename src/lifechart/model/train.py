@@ -106,7 +106,7 @@ def train(
     if not tuning.num_subjects:
         raise InputError("dataset", str(dataset), "a data set with people in its tuning split, to calibrate on")
     del training
-    size = size_for(len(tokens)) if size == AUTO else size
+    size = size_for(len(tokens), len(vocabulary)) if size == AUTO else size
     chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
     out.mkdir(parents=True, exist_ok=True)
     data_digest = shards.dataset_digest(dataset)
