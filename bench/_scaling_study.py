@@ -29,6 +29,8 @@ from lifechart.model.questions import history, sample_questions
 from lifechart.model.steps import start_rates
 from lifechart.model.vocabulary import QUANTILES
 
+_LEAST_RUNS = 3
+"""Runs that a parabola is put through at the least; a budget with fewer has none."""
 _COUNTED = 300
 """Lives over which mean lengths of rows and of histories are taken."""
 
@@ -130,6 +132,8 @@ class Study:
         found = []
         for budget in self.plan.budgets:
             mine = [each for each in left if each.budget == budget]
+            if len(mine) < _LEAST_RUNS:
+                continue
             columns = np.array([[each.cost.parameters, each.events, each.loss] for each in mine])
             found.append(parabola(budget, *columns.T))
         return found
