@@ -66,7 +66,9 @@ def parabola(budget: float, parameters: Floats, tokens: Floats, loss: Floats) ->
 
 
 def exponent(budgets: Floats, optima: Floats) -> float:
-    """Return k of optima ~ budgets^k, by least squares on the logarithms."""
+    """Return k of optima ~ budgets^k, by least squares on the logarithms; NaN with fewer than two."""
+    if len(budgets) < 2:
+        return float("nan")
     return float(np.polyfit(np.log(budgets), np.log(optima), 1)[0])
 
 
@@ -124,19 +126,6 @@ def jackknife(units: int, figure: Callable[[NDArray[np.int64]], float]) -> Estim
     spread = float(np.sqrt((units - 1) / units * np.square(left - left.mean()).sum()))
     reach = float(student.ppf(0.975, units - 1)) * spread
     return Estimate(value, value - reach, value + reach)
-
-
-def line_interval(x: Floats, y: Floats) -> Estimate:
-    """Return the slope of a least-squares line with its interval by Student's t; needs three points or more."""
-    if len(x) < 3:
-        slope = float(np.polyfit(x, y, 1)[0])
-        return Estimate(slope, float("nan"), float("nan"))
-    centred = x - x.mean()
-    slope = float((centred * y).sum() / np.square(centred).sum())
-    left = y - y.mean() - slope * centred
-    error = float(np.sqrt(np.square(left).sum() / (len(x) - 2) / np.square(centred).sum()))
-    reach = float(student.ppf(0.975, len(x) - 2)) * error
-    return Estimate(slope, slope - reach, slope + reach)
 
 
 def paired(sums: Floats, base: Floats, number: Floats) -> Estimate:

@@ -67,6 +67,8 @@ class Study:
     risks: dict[str, Floats] = field(default_factory=dict)
     """One-year risks [P, O] of the long records' prompts."""
 
+    _surfaces: dict[int | None, Surface] = field(default_factory=dict)
+
     def run(self) -> None:
         """Make every run that is not kept."""
         torch.set_num_threads(1)
@@ -150,9 +152,12 @@ class Study:
         return found
 
     def surface(self, without: int | None = None) -> Surface:
-        """Return the loss as a surface over parameters and events."""
-        left = [each for number, each in enumerate(self.points) if number != without]
-        return surface(*np.array([[each.cost.parameters, each.events, each.loss] for each in left]).T)
+        """Return the loss as a surface over parameters and events, perhaps without one of the runs."""
+        if without not in self._surfaces:
+            left = [each for number, each in enumerate(self.points) if number != without]
+            runs = np.array([[each.cost.parameters, each.events, each.loss] for each in left])
+            self._surfaces[without] = surface(*runs.T)
+        return self._surfaces[without]
 
     def _jackknifed(self, figure) -> Estimate:  # type: ignore[no-untyped-def]
         """Leave each run out in turn; `figure` is told which one."""

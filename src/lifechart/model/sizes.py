@@ -10,8 +10,8 @@ from lifechart.core.errors import InputError
 AUTO = "auto"
 """Stands for the size that the number of events asks for."""
 EVENTS_A_PARAMETER = 38.0
-"""Events to learn from for each parameter, from which on a larger network is worth its arithmetic: the ratio at the best
-size for a million events of simulated lives, 23 at 300,000 (docs/lab-notes/0410). How it grows beyond is not settled.
+"""Events for each parameter, from which on a larger network is worth its arithmetic: the ratio at the best size for a
+million events of simulated lives; 23 at 300,000 (docs/lab-notes/0410). How it grows beyond is not settled.
 """
 _PLAIN = 38
 """Features of an event (19), of an anchor's age (4), and intervals of waiting (15)."""
