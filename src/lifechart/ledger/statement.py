@@ -30,6 +30,7 @@ KINDS: Mapping[str, str] = {
     "key-release": "the key of a data set was released to an attested workload, or refused",
     "deidentify": "images were de-identified, apart from a data set",
     "train": "a model was trained on a data set",
+    "adapt": "a released model was adapted to local records, without those that it was trained on",
     "train-tagger": "a tagger of identifiers in free text was trained on marked texts",
     "evaluate": "a report was made of a model",
     "manifest": "what a release consists of, file by file; kept with it rather than in the log",
