@@ -36,6 +36,7 @@ FAMILIES = (
     "tracing",
     "witnessing",
     "private",
+    "adapting",
     "demos",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""

@@ -5,11 +5,12 @@ It holds differences only, no record and no copy of the model: it says nothing w
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import orjson
@@ -22,10 +23,11 @@ from lifechart.model.calibration import Calibration
 from lifechart.model.network import Network
 from lifechart.model.vocabulary import Vocabulary
 
-ADAPTER, BASE = "adapter.npz", "base"
+ADAPTER, BASE = "adapter.bin", "base"
 """Names in an adapted model's folder: the adapter, and the folder of the model that it is for."""
 METHODS = ("head", "lora")
-_FORMAT = 1
+_MARK = b"lifechart adapter 1 "
+"""How the file begins; the SHA-256 of all that follows the first line ends it, and then come NumPy arrays."""
 _RECALIBRATED = ("slope", "scale")
 """What of a calibration is the adapter's own; the rest stays the released model's."""
 
@@ -59,32 +61,27 @@ class Adapter:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        arrays = self._arrays()
-        about = {**self.about, "format": _FORMAT}
-        header = np.frombuffer(orjson.dumps({"about": about, "sum": _sum(about, arrays)}), np.uint8)
-        with durable.replacing(path) as aside, aside.open("wb") as file:
-            np.savez_compressed(file, header=header, **arrays)
+        header = np.frombuffer(durable.canonical_json(self.about), np.uint8)
+        content = io.BytesIO()
+        np.savez_compressed(content, header=header, **self._arrays())
+        durable.write_bytes(path, _line(content.getvalue()) + content.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> Adapter:
         """Read what `save` wrote; raises InputError if it is not that, IntegrityError if it was changed since."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            header = orjson.loads(arrays.pop("header").tobytes())
-            about, stated = header["about"], header["sum"]
-            known = about["format"] == _FORMAT and about["method"] in METHODS
-        except BadZipFile as error:
-            raise IntegrityError(f"{path}: not the bytes that were written ({error})") from error
-        except (OSError, KeyError, ValueError, TypeError, orjson.JSONDecodeError) as error:
+            first, _, content = path.read_bytes().partition(b"\n")
+        except OSError as error:
             raise InputError("adapter", str(path), f"a file written by `lifechart adapt` ({error})") from error
-        if not known:
-            raise InputError("adapter", str(path), f"format {_FORMAT} and one of the methods {', '.join(METHODS)}")
-        if _sum(about, arrays) != stated:
+        if not first.startswith(_MARK):
+            raise InputError("adapter", str(path), "a file written by `lifechart adapt`, of this version's form")
+        if _line(content) != first + b"\n":
             raise IntegrityError(f"{path}: its content is not what was written")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about = orjson.loads(arrays.pop("header").tobytes())
         return cls(
-            {key: value for key, value in about.items() if key != "format"},
-            _pairs(arrays, "added"), _pairs(arrays, "product"),
+            about, _pairs(arrays, "added"), _pairs(arrays, "product"),
             {int(name.partition("/")[2]): array for name, array in arrays.items() if name.startswith("knots/")},
             {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith("calibration/")},
         )  # fmt: skip
@@ -141,10 +138,5 @@ def _pairs(arrays: Mapping[str, Array], kind: str) -> dict[str, tuple[Array, Arr
     return {name: (arrays[f"{kind}/{name}/0"], arrays[f"{kind}/{name}/1"]) for name in names if name[-2:] != "/1"}
 
 
-def _sum(about: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
-    said = {name: [array.dtype.str, list(array.shape), _bytes(array)] for name, array in arrays.items()}
-    return durable.digest_of({"about": dict(about), "arrays": said})
-
-
-def _bytes(array: Array) -> str:
-    return np.ascontiguousarray(array).tobytes().hex()
+def _line(content: bytes) -> bytes:
+    return _MARK + hashlib.sha256(content).hexdigest().encode() + b"\n"

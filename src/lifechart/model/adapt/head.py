@@ -26,11 +26,11 @@ Floats = NDArray[np.float64]
 class Prior:
     """Standard deviations of what may be added, and what a column of the history must show to be read at all."""
 
-    shift: float = 0.7
-    slope: float = 0.15
-    level: float = 0.1
-    feature: float = 0.1
-    state: float = 0.03
+    shift: float = 0.6
+    slope: float = 0.1
+    level: float = 0.05
+    feature: float = 0.05
+    state: float = 0.02
     column: float = 0.15
     demand: float = 4.0
     """A score test's standard normal deviate that a column has to exceed."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from lifechart.model.encoders import Pictures
 from lifechart.model.encoders.image import pictures_of
 from lifechart.model.heads import cumulative_incidence
 from lifechart.model.labelled.folder import is_labelled
+from lifechart.model.sizes import SIZES
 from lifechart.model.threads import suited_to
 from lifechart.model.tokens import Entries, Tokens, entries, tokenise, tokens_of, with_items
 from lifechart.model.train import bar_of
@@ -49,6 +51,8 @@ class Adaptation:
     reading: Reading
     scales: tuple[Scale, ...]
     lives: int
+    size: str
+    """The released model's, by name; one of like size where it has a shape of its own."""
     novelty: float
     """Mean novelty of the local patients to the released model; 0.5 where they are like its own."""
 
@@ -72,13 +76,14 @@ class Adaptation:
 
 def adapt(
     base_folder: Path, dataset: Path, out: Path, *, method: str = "head", seed: int = 0, log: Log, actor: str = "",
-    progress: bool | None = None, prior: Prior | None = None,
+    owner: Mapping[str, Any] | None = None, progress: bool | None = None, prior: Prior | None = None,
 ) -> Adaptation:  # fmt: skip
     """Adapt the model in `base_folder` to `dataset`'s training lives; write it, the base beside it, to `out`.
 
     `method`: `head`, or `lora` (then low-rank changes of the network besides). The data set's tuning lives set how wide
     intervals are and whether low-rank changes are kept; its held-out lives are not looked at. `actor`: who adapts it,
-    and so never signs for it. Raises InputError for a model that cannot be adapted or too few lives.
+    and so never signs for it. `owner`: where the released model's own lineage is held (origin, size and root of a
+    checkpoint of its owner's log; the digest of the release's manifest). Raises InputError for a model that cannot be adapted or too few lives.
     """
     base = _base(base_folder, method)
     data_digest = shards.dataset_digest(dataset)
@@ -112,8 +117,9 @@ def adapt(
     adapter = fitted.adapter({"base": base.digest, **about})
     novelty = float(np.mean(base.calibration.novelty(asked.state)))
     digest = write(base_folder, adapter, out)
-    made = Adaptation(out, digest, adapter, reading, tuple(scales), tokens.num_subjects, novelty)
-    log.append(_statement(made, base, actor))
+    size = next((name for name, each in SIZES.items() if asdict(each) == asdict(base.size)), "xs")
+    made = Adaptation(out, digest, adapter, reading, tuple(scales), tokens.num_subjects, size, novelty)
+    log.append(_statement(made, base, actor, owner))
     return made
 
 
@@ -220,7 +226,7 @@ def merged(bends: list[Bend], base: Model) -> tuple[Calibration, dict[str, tuple
     return replace(base.calibration, slope=slope), added
 
 
-def _statement(made: Adaptation, base: Model, actor: str) -> Statement:
+def _statement(made: Adaptation, base: Model, actor: str, owner: Mapping[str, Any] | None) -> Statement:
     about = made.adapter.about
     promise = base.config.get("privacy")
     said: dict[str, Any] = {
@@ -241,6 +247,8 @@ def _statement(made: Adaptation, base: Model, actor: str) -> Statement:
     }  # fmt: skip
     if about.get("low_rank"):
         said["low_rank"] = about["low_rank"]
+    if owner:
+        said["owner"] = dict(owner)
     if promise:
         # Whatever is computed from a private model alone stays so for its patients (post-processing).
         said["base_privacy"] = promise
