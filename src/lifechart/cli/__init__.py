@@ -37,6 +37,7 @@ FAMILIES = (
     "witnessing",
     "private",
     "adapting",
+    "contributing",
     "demos",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""

@@ -25,6 +25,8 @@ KINDS: Mapping[str, str] = {
     "extract": "records were taken from a source system; the files are subjects behind the extract itself",
     "transform": "what is done to records on their way into a data set: parameters, code and tables",
     "ingest": "a data set was made from an extract by a transform",
+    "combine": "data sets were joined into one, whose events say which of them they came from",
+    "contribution": "how much each source of a data set contributed to what a model is worth, by capability",
     "encrypt": "a data set was encrypted, or its key wrapped for one more recipient",
     "decrypt": "a plain copy was made of an encrypted data set",
     "key-release": "the key of a data set was released to an attested workload, or refused",

@@ -67,8 +67,11 @@ def resting_on(log: Log, dataset: str, withdrawn: int = 0) -> Standing:
     models: list[Model] = []
     waiting, behind = [dataset], {dataset}
     while waiting:
-        # A model rests on the data sets behind the model that it was adapted from.
+        # A model rests on what its data set was joined of, and on the data behind the model it was adapted from.
         lower = waiting.pop(0)
+        joined = [entry.statement.subjects[0].digest for entry in log.find(kind="combine", digest=lower)]
+        waiting += [digest for digest in joined if digest not in behind]
+        behind |= set(joined)
         for entry in made_models(log, lower):
             made = [subject.digest for subject in entry.statement.subjects if subject.digest not in behind]
             models += [Model(digest, entry.index) for digest in made]

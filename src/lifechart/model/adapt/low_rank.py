@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from lifechart.core.errors import InputError
 from lifechart.model.batches import Collator, cut, in_groups
@@ -26,7 +26,7 @@ from lifechart.model.heads import survival
 from lifechart.model.inference import tell
 from lifechart.model.network import Network
 from lifechart.model.questions import sample_questions
-from lifechart.model.step import Cores, Objective, parts_of, totals_of
+from lifechart.model.step import Cores, Objective, Part, Totals, parts_of, totals_of
 from lifechart.model.tokens import Tokens
 
 RANK, ALPHA = 4, 8
@@ -71,7 +71,7 @@ def fit_low_rank(
     learnt = [each for each in network.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(learnt, lr=_RATE, weight_decay=_DECAY)
     collator = Collator(model.vocabulary, model.size.context, torch.device("cpu"))
-    cores = Cores(Objective(network, Recipe().recurrence_weight, 0.0), None)
+    cores = Cores(_Forecasts(network, Recipe().recurrence_weight, 0.0), None)
     losses = [_tuning_loss(network, collator, model.calibration, tuning, seed)]
     best: Pairs = {}
     with cores.at_work():
@@ -93,6 +93,17 @@ def fit_low_rank(
             if losses[-1] < min(losses[:-1]):
                 best = products_of(network)
     return LowRank(best, tuple(losses))
+
+
+class _Forecasts(Objective):
+    """The survival loss alone: what the network says of the next event is left as it is."""
+
+    def forward(self, part: Part, totals: Totals) -> tuple[Tensor, Tensor]:
+        """Return the loss twice, as Objective does."""
+        output = self.network(part.batch)
+        main = survival(output.log_hazard_QOB, part.labels, self.recurrence_weight)
+        main = main * (len(part.labels.observed) / totals.questions)
+        return main, main.detach()
 
 
 def injected(network: Network) -> Network:

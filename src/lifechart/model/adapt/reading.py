@@ -24,6 +24,9 @@ _FEWEST_VALUES, _MOST_VALUES = 200, 20_000
 _FACTORS = np.exp(np.linspace(-0.4, 0.4, 161))
 _LEAST_SHIFT = 0.2
 """Steps of the value scale by which results must lie off, age taken out, for its scale to be doubted at all."""
+_LARGE_SHIFT = 0.75
+"""From which it is taken for an assay's, unless the local outcomes speak against it: one step of the scale holds a sixth
+of a population, and whole populations do not lie that far apart once age is taken out."""
 _MOST_DOUBTED = 12
 _LISTED = 10
 
@@ -120,7 +123,7 @@ class Scale:
     shift: float
     """Steps of the released scale by which they lie off."""
     moved: bool = False
-    """Whether the local outcomes are better forecast with the scale moved."""
+    """Whether the scale was moved by it."""
 
 
 def doubtful(read: Entries, tokens: Tokens, vocabulary: Vocabulary) -> list[Scale]:
@@ -159,7 +162,7 @@ def moved(vocabulary: Vocabulary, scales: list[Scale]) -> dict[int, NDArray[np.f
 def borne_out(
     doubted: list[Scale], gain: Callable[[list[Scale]], tuple[float, float]]
 ) -> list[Scale]:
-    """Return the scales, each marked as moved where that forecasts the local outcomes better than chance would have it.
+    """Return the scales, each marked as moved where the local outcomes say so; by more than chance would have it.
 
     `gain`: what moving some scales adds to the local log likelihood, and its standard error over people. They are taken
     one after the other, each on top of those moved before.
@@ -170,7 +173,8 @@ def borne_out(
     for each in doubted:
         trial = Scale(each.row, each.code, each.factor, each.shift, moved=True)
         worth, error = gain([*kept, trial])
-        if worth - before > error:
+        limit = -error if abs(each.shift) >= _LARGE_SHIFT else error
+        if worth - before > limit:
             kept.append(trial)
             before = worth
             out.append(trial)
