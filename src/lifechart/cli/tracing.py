@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lifechart.cli.root import app
+from lifechart.cli.root import app, print_rows
 from lifechart.core.errors import InputError
 from lifechart.core.settings import load_settings
 
@@ -23,7 +23,7 @@ def trace_thing(
         str,
         typer.Argument(
             help="A reference from a page or card, an entry's number, a digest or its beginning, or a file or folder: "
-            "a data set, model, report, release, or a file of an extract."
+            "a data set, model, report, release, or a file of an extract. A model's /CAPABILITY: what each source added."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="The graph as JSON.")] = False,
@@ -38,9 +38,11 @@ def trace_thing(
 
     from lifechart.core import durable
     from lifechart.ledger import page
+    from lifechart.ledger.lineage import contribution_rows
     from lifechart.ledger.log import open_log
     from lifechart.ledger.trace import trace
 
+    thing, capability = _parted(thing)
     with closing(open_log(load_settings())) as log:
         graph = trace(log, digest_of_path(Path(thing)) if Path(thing).exists() else thing)
         if html is not None:
@@ -52,8 +54,18 @@ def trace_thing(
             )
         else:
             print(graph)
+            if capability:
+                print_rows(contribution_rows(log, graph.start, capability))
             if beside is not None:
                 _print_beside(graph, beside, beside_key)
+
+
+def _parted(thing: str) -> tuple[str, str]:
+    """Return the thing and, after its last slash, the capability that is asked about, if there is one."""
+    if Path(thing).exists() or "/" not in thing:
+        return thing, ""
+    found, _, capability = thing.rpartition("/")
+    return found, capability
 
 
 def _print_beside(graph: Graph, copy: Path, key: Path | None) -> None:

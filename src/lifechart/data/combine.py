@@ -61,7 +61,8 @@ def combine(datasets: Mapping[str, Path], out: Path, *, log: Log, progress: bool
     shown = sys.stderr.isatty() if progress is None else progress
     parts, names, units = [], {}, []
     for name, folder in track(datasets.items(), "combine", disable=not shown, transient=True):
-        held = pl.concat([shards.read_split(folder, split) for split in shards.SPLITS])
+        # A split without anybody has no column of sources.
+        held = pl.concat([shards.read_split(folder, split) for split in shards.SPLITS], how="diagonal")
         if "source" in held.columns:
             raise InputError(name, str(folder), "a data set that was not joined itself: name its parts instead")
         parts.append(held.with_columns(source=pl.lit(name)))

@@ -13,6 +13,7 @@ from typing import Any
 
 import lifechart
 from lifechart.core import durable
+from lifechart.core.errors import InputError
 from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Statement, Subject
 
@@ -115,6 +116,27 @@ def makers_of(log: Log, model: str) -> list[Entry]:
     ]
     bases = dict.fromkeys(str(each.statement.predicate["base"]) for each in own if each.statement.kind == "adapt")
     return [*(each for base in bases for each in makers_of(log, base)), *own]
+
+
+def contribution_of(log: Log, model: str, capability: str) -> tuple[Entry, list[Mapping[str, Any]]] | None:
+    """Return the newest statement of what each source added to a capability of a model, and its rows; None without."""
+    for entry in reversed(log.find(kind="contribution", digest=model)):
+        said = entry.statement
+        if said.subjects[0].digest == model and capability in said.predicate["capabilities"]:
+            return entry, said.predicate["capabilities"][capability]
+    return None
+
+
+def contribution_rows(log: Log, model: str, capability: str) -> list[tuple[str, ...]]:
+    """Return a header and rows of what each source added; raises InputError if no statement says so."""
+    found = contribution_of(log, model, capability)
+    if found is None:
+        raise InputError("capability", capability, "one whose sources `lifechart contribution` weighed for this model")
+    head = (f"{capability}, entry {found[0].index}", "AUROC that it added", "95% interval")
+    return [
+        head,
+        *((row["source"], f"{row['gain']:+.4f}", f"{row['low']:+.4f} to {row['high']:+.4f}") for row in found[1]),
+    ]
 
 
 def reference(digest: str) -> str:
