@@ -58,7 +58,7 @@ def other_rates(seed: int) -> Iterator[None]:
 
 
 def records(folder: Path, lives: int, seed: int) -> tuple[pl.DataFrame, Planted]:
-    """Return the hospital's de-identified events, and what was planted; kept in `folder`, where they are found again."""
+    """Return the hospital's de-identified events, and what was planted; kept in `folder`."""
     dataset, settings = folder / "dataset", Settings(home=folder / "home")
     if not (dataset / shards.MANIFEST).exists():
         with other_rates(seed):

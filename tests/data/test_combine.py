@@ -57,10 +57,13 @@ def test_what_both_say_is_kept_once_for_the_first(folders: dict[str, Path], tmp_
     events = pl.concat(splits, how="diagonal").sort("subject_id", maintain_order=True)
     told = events.select("subject_id", "code", "numeric_value", "source").rows()
     assert told == [
-        (1, BIRTH, None, "lab"), (1, "LOINC//1", 5.0, "lab"), (1, "LOINC//1", 6.0, "registry"), (1, "X//1", None, "lab"),
+        (1, BIRTH, None, "lab"), (1, "LOINC//1", 5.0, "lab"), (1, "LOINC//1", 6.0, "registry"),
+        (1, "X//1", None, "lab"),
         (1, RECORD_END, None, "registry"), (2, "Y//1", None, "registry"),
     ]  # fmt: skip
-    assert made.events == {"lab": 3, "registry": 3} and made.shared == 1 and made.subjects == 2
+    assert made.events == {"lab": 3, "registry": 3}
+    assert made.shared == 1
+    assert made.subjects == 2
     assert shards.verify(tmp_path / "out") == made.digest
     assert sources_of(tmp_path / "out") == made.sources
     assert sources_of(folders["lab"]) == {}
@@ -107,5 +110,6 @@ def test_every_thing_said_within_observation_is_there_once(
     told = [(subject, (at - START).days, code, value) for subject, at, code, value, *_ in made.rows()]
     assert sorted(map(str, (each for each in told if each[2].startswith("A")))) == sorted(map(str, plain))
     kept = [(subject, code) for subject, _, code, _ in told if code in (BIRTH, RECORD_END)]
-    assert len(kept) == len(set(kept)) and set(kept) <= facts
+    assert len(kept) == len(set(kept))
+    assert set(kept) <= facts
     assert made["time"].to_list() == [at for _, at in sorted(zip(made["subject_id"], made["time"], strict=True))]

@@ -55,25 +55,30 @@ def test_labels_are_those_of_the_whole_records() -> None:
     to = np.searchsorted(whole.subject_ids, part.subject_ids)[questions.subject]
     moment = questions.micros + part.origin[questions.subject] - whole.origin[to]
     theirs = label(whole, ask_moments(whole, to, moment), len(vocabulary.outcomes))
-    assert np.array_equal(mine.had, theirs.had) and np.array_equal(mine.days_to, theirs.days_to)
-    assert np.array_equal(mine.observed, theirs.observed) and np.isfinite(mine.days_to).any()
+    assert np.array_equal(mine.had, theirs.had)
+    assert np.array_equal(mine.days_to, theirs.days_to)
+    assert np.array_equal(mine.observed, theirs.observed)
+    assert np.isfinite(mine.days_to).any()
 
 
 def test_birth_death_and_the_end_stay_and_people_of_whom_nothing_is_left_go() -> None:
     events = sourced(40, seed=9)
     seen = visible(events, "source", "registry")
-    assert {"MEDS_BIRTH", "RECORD_END"} <= set(seen["code"]) and SICK not in set(seen["code"])
+    assert {"MEDS_BIRTH", "RECORD_END"} <= set(seen["code"])
+    assert SICK not in set(seen["code"])
     only = events.with_columns(source=pl.when(pl.col("subject_id") == events["subject_id"][0]).then(pl.lit("noise"))
                                .otherwise("source"))  # fmt: skip
     vocabulary = build_vocabulary(events, fewest_onsets=3)
     left = tokens_with_truth(only, vocabulary, "source", "noise")
     assert left.num_subjects == events["subject_id"].n_unique() - 1
-    assert left.truth is not None and np.array_equal(left.truth.subject_ids, left.subject_ids)
+    assert left.truth is not None
+    assert np.array_equal(left.truth.subject_ids, left.subject_ids)
 
 
 def test_a_source_is_what_the_data_say(dataset: Path, tmp_path: Path) -> None:
     made = LeaveOut.of(dataset, (SICK,))
-    assert made.by == "source" and made.sources == ("laboratory", "noise", "registry")
+    assert made.by == "source"
+    assert made.sources == ("laboratory", "noise", "registry")
     assert "condition" in LeaveOut.of(dataset, (SICK,), by="kind").sources
     shards.write_dataset(tmp_path / "plain", clinic(30, seed=1), {})
     assert LeaveOut.of(tmp_path / "plain", (SICK,)).by == "kind"
@@ -108,10 +113,13 @@ def test_the_source_with_the_signal_contributes_and_noise_does_not(dataset: Path
     def silenced(source: str | None) -> leaving.Blind:
         return leaving.replace(whole[0], without=source)
 
-    found = contributions(question, ("laboratory", "noise"), learnt, silenced, (0,), {"sick": (SICK,), "none": ("X//0",)})
+    found = contributions(
+        question, ("laboratory", "noise"), learnt, silenced, (0,), {"sick": (SICK,), "none": ("X//0",)}
+    )
     by_source = {each.source: each for each in found["sick"]}
     assert "none" not in found, "a capability of outcomes that nobody forecasts gets no figure"
-    assert by_source["laboratory"].gain > 0.05 and by_source["laboratory"].low > 0
+    assert by_source["laboratory"].gain > 0.05
+    assert by_source["laboratory"].low > 0
     assert abs(by_source["noise"].gain) < 0.03
     assert found["sick"][0].source == "laboratory", "the largest comes first"
 
@@ -128,6 +136,8 @@ def test_the_interval_holds_what_seeds_do(question: Question, monkeypatch: pytes
     monkeypatch.setattr(contribution, "areas", told)
     pick = lambda source, seed=0: (source, seed)  # noqa: E731
     (two,) = contributions(question, ("a",), pick, pick, (0, 1), {"all": ()})["all"]
-    assert two.gain == pytest.approx(0.15) and two.high - two.gain == pytest.approx(1.96 * 0.05, rel=1e-3)
+    assert two.gain == pytest.approx(0.15)
+    assert two.high - two.gain == pytest.approx(1.96 * 0.05, rel=1e-3)
     (one,) = contributions(question, ("a",), pick, pick, (0,), {"all": ()})["all"]
-    assert one.high == pytest.approx(0.10) and one.gain == pytest.approx(0.10)
+    assert one.high == pytest.approx(0.10)
+    assert one.gain == pytest.approx(0.10)

@@ -77,7 +77,7 @@ class Named:
 def _of_owner(
     model: Path, release_key: Path | None, checkpoint: Path | None, log_key: Path | None
 ) -> tuple[Path, dict[str, Any]]:
-    """Return the model's folder and where its lineage is held; raises IntegrityError for what its owner did not sign."""
+    """Return the model's folder and where its lineage is held; IntegrityError for what its owner did not sign."""
     from lifechart.ledger import checkpoint as checkpoints
     from lifechart.ledger.keys import PublicKey, Verifier
     from lifechart.release import manifest as manifests
@@ -90,7 +90,9 @@ def _of_owner(
         owner = {"manifest": found.digest, "capability": found.capability, "version": found.version}
         model = model / "model"
     if (checkpoint is None) != (log_key is None):
-        raise InputError("--checkpoint, --log-key", checkpoint or log_key, "both: a checkpoint is only as good as its key")
+        raise InputError(
+            "--checkpoint, --log-key", checkpoint or log_key, "both: a checkpoint is only as good as its key"
+        )
     if checkpoint is not None and log_key is not None:
         head = checkpoints.verify(checkpoint.read_text(), Verifier([PublicKey.load(log_key)]))
         owner |= {"origin": head.origin, "size": head.size, "root": head.root.hex()}

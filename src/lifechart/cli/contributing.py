@@ -46,7 +46,9 @@ def contribution(
     dataset: Annotated[Path, typer.Argument(help="The data set that it was trained on.")],
     out: Out,
     by: Annotated[str | None, typer.Option(help=f"What a source is: {_TASK_HELP}.")] = None,
-    method: Annotated[str, typer.Option(help="What is learnt without each source: head, or whole (many times longer).")] = "head",
+    method: Annotated[
+        str, typer.Option(help="What is learnt without each source: head, or whole (many times longer).")
+    ] = "head",
     repeats: Annotated[int, typer.Option(help="Seeds that each is learnt with.")] = 2,
     report: Annotated[Path | None, typer.Option(help="The report.json that this belongs to.")] = None,
     max_prompts: Annotated[int | None, typer.Option(help="Ask at most this often, by lot.")] = None,
@@ -88,7 +90,7 @@ def contribution(
                 question, leave_out.sources, lambda source, number: leave_out.learnt(source, method, number),
                 lambda source: forecaster if source is None else Silenced(forecaster, leave_out.by, source),
                 range(seed, seed + max(repeats, 1)), chosen,
-                lambda share, doing: bar.update(task, completed=share, description=doing),
+                advance=lambda share, doing: bar.update(task, completed=share, description=doing),
             )  # fmt: skip
         digests = sources_of(dataset) if leave_out.by == "source" else {}
         content = {
@@ -100,7 +102,9 @@ def contribution(
         durable.write_json(out / FILE, content)
         what = "; ".join(f"{name}: {', '.join(each.said for each in mine)}" for name, mine in found.items())
         of = {
-            digest: "; ".join(f"{name}: {each.said}" for name, mine in found.items() for each in mine if each.source == source)
+            digest: "; ".join(
+                f"{name}: {each.said}" for name, mine in found.items() for each in mine if each.source == source
+            )
             for source, digest in digests.items()
         }  # fmt: skip
         subjects = [Subject("model", forecaster.digest), *(Subject(name, each) for name, each in digests.items())]

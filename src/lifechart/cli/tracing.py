@@ -23,7 +23,7 @@ def trace_thing(
         str,
         typer.Argument(
             help="A reference from a page or card, an entry's number, a digest or its beginning, or a file or folder: "
-            "a data set, model, report, release, or a file of an extract. A model's /CAPABILITY: what each source added."
+            "a data set, model, report, release, or a file of an extract. MODEL/CAPABILITY: what each source added."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="The graph as JSON.")] = False,

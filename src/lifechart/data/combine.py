@@ -46,7 +46,11 @@ class Combined:
     def table(self) -> list[tuple[str, ...]]:
         """Return a header and rows for a terminal."""
         rows = [(name, f"{count:,}") for name, count in self.events.items()]
-        said = [("said twice", f"{self.repeated:,}"), ("people", f"{self.subjects:,}"), ("in several", f"{self.shared:,}")]
+        said = [
+            ("said twice", f"{self.repeated:,}"),
+            ("people", f"{self.subjects:,}"),
+            ("in several", f"{self.shared:,}"),
+        ]
         return [("source", "events"), *rows, *said]
 
 
@@ -59,7 +63,8 @@ def combine(datasets: Mapping[str, Path], out: Path, *, log: Log, progress: bool
     if len(digests) < 2 or len(set(digests.values())) < len(digests):
         raise InputError("datasets", list(digests), "two or more different data sets, each under a name of its own")
     shown = sys.stderr.isatty() if progress is None else progress
-    parts, names, units = [], {}, []
+    parts, units = [], []
+    names: dict[str, str] = {}
     for name, folder in track(datasets.items(), "combine", disable=not shown, transient=True):
         # A split without anybody has no column of sources.
         held = pl.concat([shards.read_split(folder, split) for split in shards.SPLITS], how="diagonal")
@@ -82,7 +87,8 @@ def combine(datasets: Mapping[str, Path], out: Path, *, log: Log, progress: bool
         people.filter(pl.col("sources") > 1).height,
     )  # fmt: skip
     said = {
-        "sources": digests, "events": counts, "subjects": made.subjects, "repeated": made.repeated, "shared": made.shared
+        "sources": digests, "events": counts, "subjects": made.subjects, "repeated": made.repeated,
+        "shared": made.shared,
     }  # fmt: skip
     log.append(Statement("combine", (Subject("dataset", digest),), said))
     return made
@@ -94,15 +100,19 @@ def joined(events: pl.DataFrame) -> pl.DataFrame:
     Observation ends where the first source's does; what is dated later is left out.
     """
     once = pl.col("code").is_in(_ONCE)
-    facts = events.filter(once).sort("time", maintain_order=True).unique(
-        ["subject_id", "code"], keep="first", maintain_order=True
+    facts = (
+        events.filter(once)
+        .sort("time", maintain_order=True)
+        .unique(["subject_id", "code"], keep="first", maintain_order=True)
     )
     others = events.filter(~once).unique(list(_SAME), keep="first", maintain_order=True)
     ends = facts.filter(pl.col("code") == RECORD_END).select("subject_id", _end="time")
     both = pl.concat([facts, others]).join(ends, on="subject_id", how="left", maintain_order="left")
     late = pl.col("time").is_not_null() & (pl.col("time") > pl.col("_end"))
-    return both.filter(~late.fill_null(False)).drop("_end").sort(
-        "subject_id", "time", nulls_last=False, maintain_order=True
+    return (
+        both.filter(~late.fill_null(False))
+        .drop("_end")
+        .sort("subject_id", "time", nulls_last=False, maintain_order=True)
     )
 
 

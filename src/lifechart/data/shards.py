@@ -228,5 +228,15 @@ def _write(frame: pl.DataFrame, schema: pa.Schema, path: Path) -> None:
 
 
 def _repetitive(schema: pa.Schema) -> list[str]:
-    columns: Iterable[str] = ("subject_id", "time", "code", "text_value", "unit", "kind", "split", "numeric_value", "source")
+    columns: Iterable[str] = (
+        "subject_id",
+        "time",
+        "code",
+        "text_value",
+        "unit",
+        "kind",
+        "split",
+        "numeric_value",
+        "source",
+    )
     return [name for name in columns if name in schema.names]

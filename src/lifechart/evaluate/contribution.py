@@ -68,9 +68,10 @@ def contributions(
     silenced: Callable[[str | None], Scorer],
     seeds: Sequence[int],
     chosen: Mapping[str, Sequence[str]],
+    min_events: int = MIN_EVENTS,
     advance: Callable[[float, str], None] = lambda share, doing: None,
 ) -> dict[str, list[Contribution]]:
-    """Return the contributions of the sources, the largest first, by name in `chosen`, which lists outcomes (none: all).
+    """Return the contributions of the sources, the largest first, by name in `chosen`, their outcomes; none: all.
 
     `learnt(source, seed)`: what was learnt without a source, None for with everything. `silenced(source)`: the model
     itself, that source kept from it.
@@ -81,12 +82,12 @@ def contributions(
     for source in arms:
         for seed in seeds:
             advance(done / total, "everything" if source is None else f"without {source}")
-            runs.setdefault(source, []).append(areas(question, learnt(source, seed)))
+            runs.setdefault(source, []).append(areas(question, learnt(source, seed), min_events))
             done += 1
     quiet = {}
     for source in arms:
         advance(done / total, "silent")
-        quiet[source] = areas(question, silenced(source))
+        quiet[source] = areas(question, silenced(source), min_events)
         done += 1
     enter = runs[None][0].outcomes
     found: dict[str, list[Contribution]] = {}
@@ -115,7 +116,10 @@ def _one(
 def table(found: Mapping[str, Sequence[Contribution]]) -> list[tuple[str, ...]]:
     """Return a header and rows for a terminal."""
     rows = [
-        (name, each.source, f"{each.gain:+.4f} ({each.low:+.4f} to {each.high:+.4f})", f"{-each.silent:+.4f}", str(each.outcomes))
+        (
+            name, each.source, f"{each.gain:+.4f} ({each.low:+.4f} to {each.high:+.4f})", f"{-each.silent:+.4f}",
+            str(each.outcomes),
+        )
         for name, mine in found.items()
         for each in mine
     ]  # fmt: skip

@@ -25,7 +25,7 @@ MIN_EVENTS = 10
 MIN_REACHABLE, SURELY_REACHABLE = 0.6, 0.55
 """And with an oracle whose AUROC is the first, its interval above the second: else the share divides by noise."""
 RELEASED, LOCAL = "released-model", "local-model"
-"""Names of the models that an adapted one stands beside: the released one as it came, and one of local records alone."""
+"""Names of the models that an adapted one stands beside: the released one as it is, and one of local records alone."""
 NOT_MODELS = (TREES, RECORD, LATENT, RELEASED, LOCAL)
 
 

@@ -79,9 +79,7 @@ def table(report: Report) -> list[tuple[str, ...]]:
     return [(head, "AUROC", "loss an event", "ECE"), *rows]
 
 
-def beside(
-    question: Question, scorers: Sequence[Scorer], scores: Scores, min_events: int = MIN_EVENTS
-) -> list[Metric]:
+def beside(question: Question, scorers: Sequence[Scorer], scores: Scores, min_events: int = MIN_EVENTS) -> list[Metric]:
     """Return the rows of a Report that compare the first scorer with other models; none where there are none."""
     models = [scorers[0], *(each for each in scorers[1:] if each.name in (RELEASED, LOCAL))]
     found = compare(question, models, scores, min_events) if len(models) > 1 else None
@@ -110,11 +108,11 @@ def compare(
             known[scorer.name] += said is not None
             everybody = np.full(len(rows), blank.labels.mean(), np.float32)
             sample = question.sample(outcome, horizon, rows, everybody if said is None else said)
-            for measure, values in _measured(sample, question.weights).items():
-                found.setdefault((scorer.name, measure), []).append(values)
+            for measure, each in _measured(sample, question.weights).items():
+                found.setdefault((scorer.name, measure), []).append(each)
     if not outcomes:
         return None
-    means = {key: np.nanmean(np.stack(values), axis=0) for key, values in found.items()}
+    means = {key: np.nanmean(np.stack(mine), axis=0) for key, mine in found.items()}
     values = {key: Estimate(float(mean[0]), mean[1:]) for key, mean in means.items()}
     return Compared(tuple(scorer.name for scorer in scorers), values, known, outcomes, events, prompts, horizon)
 

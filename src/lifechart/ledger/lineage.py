@@ -105,7 +105,7 @@ def _standard_names() -> frozenset[str]:
 
 
 def made_models(log: Log, digest: str | None = None) -> list[Entry]:
-    """Return the statements by which models were made, trained or adapted, oldest first; of those that name `digest`."""
+    """Return the statements by which models were made, trained or adapted, oldest first: those that name `digest`."""
     return sorted((each for kind in MODEL_KINDS for each in log.find(kind=kind, digest=digest)), key=lambda e: e.index)
 
 

@@ -110,7 +110,7 @@ class Blind:
         return HORIZONS
 
     def risks(self, events: pl.DataFrame, prompts: pl.DataFrame) -> NDArray[np.float32]:
-        """Return probabilities [prompts, outcomes, horizons]; somebody of whom nothing else is known counts as blank."""
+        """Return probabilities [prompts, outcomes, horizons]; who else is unknown counts as blank."""
         asked = events.join(prompts.select("subject_id").unique(), on="subject_id", how="semi")
         tokens = tokenise(visible(asked, self.by, self.without), self.vocabulary)
         death = self.outcomes.index(DEATH) if DEATH in self.outcomes else None
@@ -153,7 +153,7 @@ def visible(events: pl.DataFrame, by: str, without: str | None) -> pl.DataFrame:
 
 
 def tokens_with_truth(events: pl.DataFrame, vocabulary: Vocabulary, by: str, without: str | None) -> Tokens:
-    """Return tokens of what is visible, whose labels come from everything; people of whom nothing is left are left out."""
+    """Return tokens of what is visible, whose labels come from everything; who has nothing left is left out."""
     if without is None:
         return tokenise(events, vocabulary)
     seen = visible(events, by, without)
@@ -163,9 +163,7 @@ def tokens_with_truth(events: pl.DataFrame, vocabulary: Vocabulary, by: str, wit
     return replace(tokens, truth=whole)
 
 
-def _head(
-    train: Tokens, vocabulary: Vocabulary, size: Size, seed: int, report: Callable[[float], None]
-) -> Forecast:
+def _head(train: Tokens, vocabulary: Vocabulary, size: Size, seed: int, report: Callable[[float], None]) -> Forecast:
     torch.manual_seed(seed)
     recipe, base = Recipe(), base_rates(train, len(vocabulary.outcomes), seed)
     columns = num_columns(len(vocabulary), int((vocabulary.valued >= 0).sum()), len(QUANTILES))

@@ -33,7 +33,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     for mine, theirs in ((read.added, written.added), (read.products, written.products)):
         assert mine.keys() == theirs.keys()
         assert all(np.array_equal(a, b) for key in mine for a, b in zip(mine[key], theirs[key], strict=True))
-    assert np.array_equal(read.knots[3], written.knots[3]) and np.array_equal(read.calibration["slope"], np.ones(4))
+    assert np.array_equal(read.knots[3], written.knots[3])
+    assert np.array_equal(read.calibration["slope"], np.ones(4))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

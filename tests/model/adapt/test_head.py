@@ -57,4 +57,5 @@ def test_nothing_seen_and_nothing_at_risk_leaves_the_released_forecast() -> None
     here.exposure[:] = 0
     here.seen[:] = 0
     x, expected = here.solve(PRIOR, SPREAD)
-    assert not x.any() and not expected.any()
+    assert not x.any()
+    assert not expected.any()

@@ -62,7 +62,8 @@ def test_it_forecasts_through_the_same_door_and_nearer_to_local_rates(
 
 def test_the_other_assay_is_found_and_told_from_none(model_folder: Path, made: Adaptation) -> None:
     (scale,) = [each for each in made.scales if each.code == TEST]
-    assert scale.factor == pytest.approx(ASSAY, rel=0.03) and scale.moved
+    assert scale.factor == pytest.approx(ASSAY, rel=0.03)
+    assert scale.moved
     vocabulary = load_model(model_folder).vocabulary
     read = entries(elsewhere(300, seed=8, assay=1.0), vocabulary)
     unlike = doubtful(read, tokens_of(read, vocabulary), vocabulary)
@@ -78,9 +79,12 @@ def test_it_says_what_is_not_read(made: Adaptation, local: Path, model_folder: P
     assert reading.most_unread == (("LOCAL//7", events.filter(pl.col("code") == "LOCAL//7").height),)
     assert reading.unread_codes == 1
     assert reading.read_events + reading.wider_events + reading.unread_events == pytest.approx(1.0, abs=1e-5)
-    few = pl.concat([events, events.filter(pl.col("code") == "LOCAL//7").head(1).with_columns(code=pl.lit("LOCAL//rare"))])
+    few = pl.concat(
+        [events, events.filter(pl.col("code") == "LOCAL//7").head(1).with_columns(code=pl.lit("LOCAL//rare"))]
+    )
     rare = read_of(few, load_model(model_folder).vocabulary)
-    assert rare.unread_codes == 2 and "LOCAL//rare" not in dict(rare.most_unread), "a code of one person is not named"
+    assert rare.unread_codes == 2
+    assert "LOCAL//rare" not in dict(rare.most_unread), "a code of one person is not named"
 
 
 def test_the_adapter_is_small_and_holds_no_row_of_few_people(made: Adaptation, model_folder: Path) -> None:
@@ -114,8 +118,11 @@ def test_a_file_of_the_folder_that_was_changed_is_another_model_or_none(made: Ad
 def test_the_ledger_says_how_it_came_to_be_and_where_the_rest_is(made: Adaptation, log: Log, local: Path) -> None:
     (entry,) = log.find(kind="adapt")
     said = entry.statement.predicate
-    assert said["base"] == made.adapter.base and said["dataset"] == shards.dataset_digest(local)
-    assert said["method"] == "head" and said["seed"] == 3 and said["actor"] == "ann"
+    assert said["base"] == made.adapter.base
+    assert said["dataset"] == shards.dataset_digest(local)
+    assert said["method"] == "head"
+    assert said["seed"] == 3
+    assert said["actor"] == "ann"
     assert set(said["files"]) == {ADAPTER, *(f"{BASE}/{name}" for name in
                                   ("weights.npz", "calibration.npz", "vocabulary.json", "config.json"))}  # fmt: skip
     assert "without differential privacy" in said["adapter_privacy"]
@@ -131,7 +138,8 @@ def test_with_the_owners_statements_the_walk_goes_on(made: Adaptation, tmp_path:
     log.append(Statement("train", (Subject("model", made.adapter.base),), {"dataset": "9" * 64, "actor": "bo"}))
     log.append(Statement("adapt", (Subject("model", made.digest),), {"base": made.adapter.base, "dataset": "8" * 64}))
     text = str(trace(log, made.digest))
-    assert "dataset 999999999999" in text and "held by its owner" not in text
+    assert "dataset 999999999999" in text
+    assert "held by its owner" not in text
     kinds = [entry.statement.kind for entry in makers_of(log, made.digest)]
     assert kinds == ["train", "adapt"], "who trained the base is an author of what was made of it"
 
@@ -181,14 +189,16 @@ def test_low_rank_changes_are_those_that_were_learnt(model_folder: Path, local: 
     network = low_rank.injected(load_model(model_folder).network)
     np.testing.assert_allclose(ask_locally(replace(base, network=network), tokens, 1).log_hazard, before, atol=1e-5)
     learnt = [name for name, each in network.named_parameters() if each.requires_grad]
-    assert learnt and all("lora_" in name for name in learnt)
+    assert learnt
+    assert all("lora_" in name for name in learnt)
     with torch.no_grad():
         for name, each in network.named_parameters():
             if "lora_B" in name:
                 each.normal_(std=0.05)
     moved = ask_locally(replace(base, network=network), tokens, 1).log_hazard
     products = low_rank.products_of(network)
-    assert any(name.startswith("backbone") for name in products) and np.abs(moved - before).max() > 1e-3
+    assert any(name.startswith("backbone") for name in products)
+    assert np.abs(moved - before).max() > 1e-3
     merged_network = load_model(model_folder).network
     for name, (left, right) in products.items():
         merged_network.state_dict()[name] += torch.from_numpy(left @ right)

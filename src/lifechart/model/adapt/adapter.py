@@ -63,7 +63,7 @@ class Adapter:
         """Write it, whole or not at all."""
         header = np.frombuffer(durable.canonical_json(self.about), np.uint8)
         content = io.BytesIO()
-        np.savez_compressed(content, header=header, **self._arrays())
+        np.savez_compressed(content, **{"header": header, **self._arrays()})  # type: ignore[arg-type]
         durable.write_bytes(path, _line(content.getvalue()) + content.getvalue())
 
     @classmethod

@@ -82,9 +82,8 @@ def fit_head(
             start = np.concatenate([x, np.zeros(len(columns))])
             x, _ = wider.solve(prior, np.append(spread, np.full(len(columns), prior.column)), start)
         B = said.shape[2]
-        bends.append(
-            Bend(x[:B] + x[B + 1], float(x[B]), x[B + 2 : B + 2 + F], x[B + 2 + F : B + 2 + F + Z], columns, x[B + 2 + F + Z :])
-        )  # fmt: skip
+        features, state, weights = np.split(x[B + 2 :], [F, F + Z])
+        bends.append(Bend(x[:B] + x[B + 1], float(x[B]), features, state, columns, weights))
         advance(0.5 + 0.5 * (o + 1) / num_outcomes)
     return bends
 

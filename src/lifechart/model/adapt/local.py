@@ -25,6 +25,7 @@ PER_LIFE, MOST_QUESTIONS = 12.0, 24_000
 _PER_LIFE_OF_SCALES, _MOST_OF_SCALES = 6.0, 8_000
 _CHUNK = 2048
 _PSEUDO_EVENTS = 10.0
+_NOTHING = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ def past_of(tokens: Tokens, questions: Questions, vocabulary: Vocabulary) -> csr
 class ScaleTrial:
     """Says what moving some value scales adds to the local log likelihood, by the head on the history alone.
 
-    Each outcome's overall rate is put right first, on either side, so that a scale is not moved for what a rate explains.
+    Each outcome's overall rate is put right first, on either side, so that no scale is moved for what a rate explains.
     """
 
     model: Model
@@ -106,7 +107,7 @@ class ScaleTrial:
         questions = drawn(tokens, self.seed, _PER_LIFE_OF_SCALES, _MOST_OF_SCALES)
         labels = label(tokens, questions, len(vocabulary.outcomes))
         asked = Asked(
-            self._said(tokens, questions, labels), np.empty(0), np.empty(0), csr_array((1, 1)), labels, labels.had,
+            self._said(tokens, questions, labels), _NOTHING, _NOTHING, csr_array((1, 1)), labels, labels.had,
             questions.subject,
         )  # fmt: skip
         losses = np.zeros(tokens.num_subjects)

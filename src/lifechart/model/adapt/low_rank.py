@@ -58,7 +58,9 @@ def available() -> bool:
 def require_peft() -> None:
     """Raise InputError that says what to install, if `peft` is not there."""
     if not available():
-        raise InputError("--method", "lora", "an installation with peft: `pip install lifechart[lora]`, or --method head")
+        raise InputError(
+            "--method", "lora", "an installation with peft: `pip install lifechart[lora]`, or --method head"
+        )
 
 
 def fit_low_rank(
@@ -114,7 +116,7 @@ def injected(network: Network) -> Network:
         from peft import LoraConfig, inject_adapter_in_model
 
         config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(TARGETS), lora_dropout=0.0)
-        network = inject_adapter_in_model(config, network)
+        inject_adapter_in_model(config, network)
     for name, each in network.named_parameters():
         each.requires_grad_(_PREFIX in name)
     return network

@@ -25,8 +25,8 @@ _FACTORS = np.exp(np.linspace(-0.4, 0.4, 161))
 _LEAST_SHIFT = 0.2
 """Steps of the value scale by which results must lie off, age taken out, for its scale to be doubted at all."""
 _LARGE_SHIFT = 0.75
-"""From which it is taken for an assay's, unless the local outcomes speak against it: one step of the scale holds a sixth
-of a population, and whole populations do not lie that far apart once age is taken out."""
+"""From which it is taken for an assay's, unless the local outcomes speak against it: one step of the scale holds a
+sixth of a population, and whole populations do not lie that far apart once age is taken out."""
 _MOST_DOUBTED = 12
 _LISTED = 10
 
@@ -148,7 +148,9 @@ def doubtful(read: Entries, tokens: Tokens, vocabulary: Vocabulary) -> list[Scal
     return sorted(found, key=lambda each: -abs(each.shift))[:_MOST_DOUBTED]
 
 
-def _offsets(values: NDArray[np.float64], knots: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:
+def _offsets(
+    values: NDArray[np.float64], knots: NDArray[np.float64], usual: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return by how many steps values lie above what is usual, with the scale times each of _FACTORS."""
     steps = np.arange(len(knots))
     return np.array([float((np.interp(values, knots * factor, steps) - usual).mean()) for factor in _FACTORS])
@@ -159,9 +161,7 @@ def moved(vocabulary: Vocabulary, scales: list[Scale]) -> dict[int, NDArray[np.f
     return {each.row: (vocabulary.knots[each.row] * each.factor).astype(np.float32) for each in scales if each.moved}
 
 
-def borne_out(
-    doubted: list[Scale], gain: Callable[[list[Scale]], tuple[float, float]]
-) -> list[Scale]:
+def borne_out(doubted: list[Scale], gain: Callable[[list[Scale]], tuple[float, float]]) -> list[Scale]:
     """Return the scales, each marked as moved where the local outcomes say so; by more than chance would have it.
 
     `gain`: what moving some scales adds to the local log likelihood, and its standard error over people. They are taken
@@ -181,5 +181,3 @@ def borne_out(
         else:
             out.append(each)
     return out
-
-

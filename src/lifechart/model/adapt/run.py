@@ -64,13 +64,15 @@ class Adaptation:
         lines = [
             f"model     {self.folder} ({self.digest[:12]}), for {about['base'][:12]} and no other",
             f"adapter   {size / 1024:,.0f} kB, {self.adapter.numbers:,} numbers, by {about['method']}",
-            f"learnt    from {self.lives:,} local lives, whose novelty is {self.novelty:.2f} on average (0.5: as at home)",
-            f"scales    {', '.join(moved_scales) or 'none moved'}; {len(self.scales) - len(moved_scales)} lie off, left",
+            f"learnt    from {self.lives:,} local lives, novelty {self.novelty:.2f} on average (0.5: as at home)",
+            f"scales    {', '.join(moved_scales) or 'none moved'}; {len(self.scales) - len(moved_scales)} off but left",
         ]
         if about.get("low_rank"):
             losses = about["low_rank"]["tuning_losses"]
             kept = "kept" if about["low_rank"]["kept"] else "not kept: the head alone serves the tuning split better"
-            lines.append(f"low rank  {kept} (loss {losses[0]:.4f}, then {', '.join(f'{one:.4f}' for one in losses[1:])})")
+            lines.append(
+                f"low rank  {kept} (loss {losses[0]:.4f}, then {', '.join(f'{one:.4f}' for one in losses[1:])})"
+            )
         return "\n".join(lines)
 
 
@@ -83,7 +85,8 @@ def adapt(
     `method`: `head`, or `lora` (then low-rank changes of the network besides). The data set's tuning lives set how wide
     intervals are and whether low-rank changes are kept; its held-out lives are not looked at. `actor`: who adapts it,
     and so never signs for it. `owner`: where the released model's own lineage is held (origin, size and root of a
-    checkpoint of its owner's log; the digest of the release's manifest). Raises InputError for a model that cannot be adapted or too few lives.
+    checkpoint of its owner's log; the digest of the release's manifest). Raises InputError for a model that cannot be
+    adapted or too few lives.
     """
     base = _base(base_folder, method)
     data_digest = shards.dataset_digest(dataset)
@@ -142,7 +145,9 @@ def _base(folder: Path, method: str) -> Model:
     if method == "lora":
         low_rank.require_peft()
     if is_labelled(folder) or is_adapted(folder):
-        raise InputError("MODEL", str(folder), "a model of `lifechart train` itself, neither of labels nor adapted before")
+        raise InputError(
+            "MODEL", str(folder), "a model of `lifechart train` itself, neither of labels nor adapted before"
+        )
     base = load_model(folder)
     if base.config.get("stack"):
         raise InputError("MODEL", str(folder), "a model without a stack: its trees read another institution's counts")
@@ -181,7 +186,8 @@ class _Fit:
         found = low_rank.fit_low_rank(self.model(), self.tokens, tuning, self.seed, advance)
         self.products = found.products
         self.noted["low_rank"] = {
-            "rank": low_rank.RANK, "kept": bool(found.products), "tuning_losses": [round(one, 6) for one in found.losses]
+            "rank": low_rank.RANK, "kept": bool(found.products),
+            "tuning_losses": [round(one, 6) for one in found.losses],
         }  # fmt: skip
 
     def widen(self, tuning: Tokens) -> None:

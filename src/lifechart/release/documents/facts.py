@@ -40,6 +40,10 @@ def _identity(dossier: Dossier) -> list[Said]:
 
 def _developer(dossier: Dossier) -> list[Said]:
     text = f"Trained at {dossier.institution}, whose ledger states its training."
+    if dossier.trained.statement.kind == "adapt":
+        text = (
+            f"Adapted at {dossier.institution}, whose ledger states it, from a released model that its owner trained."
+        )
     return [Said(text, (entry_source("training", dossier.trained),))]
 
 
@@ -92,8 +96,8 @@ def _adapted(dossier: Dossier) -> list[Said]:
     source = (entry_source("adaptation", dossier.trained),)
     text = (
         f"Adapted by method {said['method']} to {said['lives']:,} lives of data set "
-        f"{dossier.manifest.data_digests['train'][:16]}…, seed {said['seed']}, from model {said['base'][:16]}…, without the "
-        f"data that this one was trained on. {said['reading']['read_events']:.1%} of the local events are read as "
+        f"{dossier.manifest.data_digests['train'][:16]}…, seed {said['seed']}, from model {said['base'][:16]}…, "
+        f"without the data that this one was trained on. {said['reading']['read_events']:.1%} of the local events are read as "
         f"themselves, {said['reading']['unread_events']:.1%} not at all."
     )
     told = [Said(text, (*source, *dossier.file("data")))]
