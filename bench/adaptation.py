@@ -3,8 +3,8 @@
 The released model: of 10,000 lives of the first hospital (`bench oracle`'s, seed 11; `--quick`: 1,000). The second
 (`bench/_second_hospital`) has other rates, assays, codes and orders, and 300, 1,000 or 3,000 lives to learn from
 (quick: 300), of which a ninth tunes; 1,200 others (quick: 400) are asked about new onset within a year. Beside the
-adapted models stand the released one as it came and one trained on the local lives alone, on the same prompts: means over the
-outcomes with 20 occurrences or more (quick: 10), 95% intervals by bootstrap of patients, differences paired.
+adapted models stand the released one as it came and one trained on the local lives alone, on the same prompts: means
+over the outcomes with 20 occurrences or more (quick: 10), 95% intervals by bootstrap of patients, differences paired.
 
 BENCH_ADAPT_BASE names the released model's folder; without it one is trained. BENCH_ADAPT_DIR names a folder that keeps
 the second hospital and the models, so that a run that was stopped goes on where it was.

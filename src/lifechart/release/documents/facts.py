@@ -97,8 +97,8 @@ def _adapted(dossier: Dossier) -> list[Said]:
     text = (
         f"Adapted by method {said['method']} to {said['lives']:,} lives of data set "
         f"{dossier.manifest.data_digests['train'][:16]}…, seed {said['seed']}, from model {said['base'][:16]}…, "
-        f"without the data that this one was trained on. {said['reading']['read_events']:.1%} of the local events are read as "
-        f"themselves, {said['reading']['unread_events']:.1%} not at all."
+        f"without the data that this one was trained on. {said['reading']['read_events']:.1%} of the local events are "
+        f"read as themselves, {said['reading']['unread_events']:.1%} not at all."
     )
     told = [Said(text, (*source, *dossier.file("data")))]
     if privacy := said.get("base_privacy"):
