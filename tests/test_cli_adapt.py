@@ -35,7 +35,7 @@ def run(*arguments: object) -> str:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An institution with a model of three joined sources, and a neighbour with a home of its own."""
     folder = tmp_path_factory.mktemp("cli")
-    events = scattered(clinic(400, seed=1))
+    events = scattered(clinic(600, seed=1))
     lab = pl.col("code") == TEST
     for name, part in (("laboratory", events.filter(lab)), ("registry", events.filter(~lab))):
         shards.write_dataset(folder / name, part, {})
@@ -88,9 +88,7 @@ def test_what_each_source_contributed_stands_in_the_ledger_and_the_trace(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIFECHART_HOME", str(home / "north"))
-    told = run(
-        "contribution", home / "model", home / "both", "--out", home / "shares", "--repeats", 1, "--max-prompts", 300
-    )
+    told = run("contribution", home / "model", home / "both", "--out", home / "shares", "--repeats", 1)
     assert "laboratory" in told
     assert "registry" in told
     content = orjson.loads((home / "shares" / "contribution.json").read_bytes())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lifechart.core.errors import InputError
 from lifechart.evaluate.headline import MIN_EVENTS
 from lifechart.evaluate.metrics import Floats, ranking
 from lifechart.evaluate.question import Question, Scorer, score
@@ -74,7 +75,7 @@ def contributions(
     """Return the contributions of the sources, the largest first, by name in `chosen`, their outcomes; none: all.
 
     `learnt(source, seed)`: what was learnt without a source, None for with everything. `silenced(source)`: the model
-    itself, that source kept from it.
+    itself, that source kept from it. Raises InputError where no outcome occurs `min_events` times.
     """
     runs: dict[str | None, list[Areas]] = {}
     arms = [None, *sources]
@@ -83,6 +84,8 @@ def contributions(
         for seed in seeds:
             advance(done / total, "everything" if source is None else f"without {source}")
             runs.setdefault(source, []).append(areas(question, learnt(source, seed), min_events))
+            if not runs[None][0].outcomes:
+                raise InputError("held_out", "too few events", f"some outcome with {min_events} occurrences or more")
             done += 1
     quiet = {}
     for source in arms:
