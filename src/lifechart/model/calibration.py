@@ -28,7 +28,7 @@ _COMMON_SPREAD = (1.0, 0.3)
 _RIDGE = 20.0
 _BINS = 10
 _FEWEST_EVENTS = 5.0
-TAILS = (-4.3, 2.0)
+TAILS = (-5.0, 2.0)
 """Where 95% of the errors of a log cumulative hazard lie, in spreads of the excess loss: docs/lab-notes/0380."""
 OWN_PART, _MOST_RELATIVE = 0.2, 9.0
 """The part of the squared error that goes with the last layer's own, and how far that may carry it."""
@@ -50,7 +50,7 @@ class Calibration:
     usual_error: NDArray[np.float32] | None = None
     """The last layer's mean squared standard error on the tuning split [O], before `scale`."""
     doubt: NDArray[np.float32] | None = None
-    """[1] the excess loss in nats an event (model.doubt); None in a private model, whose patients are not halved."""
+    """[O] the excess loss in nats an event (model.doubt); None in a private model, whose patients are not halved."""
 
     def hazards(self, log_hazard: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return recalibrated log hazards [Q, O, B]."""
@@ -77,7 +77,7 @@ class Calibration:
             low, high = around(probability, error[:, :, None])
             return low, high
         relative = np.minimum(np.square(error / self.scale) / self.usual_error, _MOST_RELATIVE)
-        spread = np.sqrt(2 * self.doubt[0] * (1 - OWN_PART + OWN_PART * relative))[:, :, None]
+        spread = np.sqrt(2 * self.doubt * (1 - OWN_PART + OWN_PART * relative))[:, :, None]
         return moved(probability, TAILS[0] * spread, np.minimum), moved(probability, TAILS[1] * spread, np.maximum)
 
     def novelty(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -118,7 +118,7 @@ def calibrate(
     training: tuple[Told, Labels, NDArray[np.int64]],
     tuning: tuple[Told, Labels, NDArray[np.int64]],
     death: int | None,
-    excess: float | None = None,
+    excess: NDArray[np.float32] | None = None,
 ) -> Calibration:
     """Fit everything. Each of the first two: what was told, what came of it, and whose question it was (sorted).
 
@@ -138,7 +138,7 @@ def calibrate(
         unscaled,
         scale=np.array([scale], dtype=np.float32),
         usual_error=usual.astype(np.float32),
-        doubt=None if excess is None else np.array([excess], dtype=np.float32),
+        doubt=excess,
     )
 
 
