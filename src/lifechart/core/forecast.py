@@ -160,3 +160,11 @@ class Bounded(Protocol):
 
     def intervals(self, events: pl.DataFrame, prompts: pl.DataFrame) -> NDArray[np.float32]:
         """Return lower and upper 95% bounds, [prompts, outcomes, horizons, 2]. Arguments as for `Forecaster.risks`."""
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A forecaster that seeks the drivers of one outcome when asked to, rather than of those that stand out alone."""
+
+    def explain(self, timeline: Timeline, as_of: datetime, outcome: str) -> Forecast:
+        """Return what `Forecaster.forecast` does, with the drivers of this outcome sought for."""

@@ -28,8 +28,10 @@ _COMMON_SPREAD = (1.0, 0.3)
 _RIDGE = 20.0
 _BINS = 10
 _FEWEST_EVENTS = 5.0
-TAILS = (-5.0, 2.0)
+TAILS = (-7.0, 3.5)
 """Where 95% of the errors of a log cumulative hazard lie, in spreads of the excess loss: docs/lab-notes/0380."""
+NOTHING = 1e-5
+"""A lower bound under this is no bound: whoever cannot have an outcome at all is told a tiny risk of it."""
 OWN_PART, _MOST_RELATIVE = 0.2, 9.0
 """The part of the squared error that goes with the last layer's own, and how far that may carry it."""
 _SCALES = np.geomspace(0.25, 16.0, 61)
@@ -78,7 +80,8 @@ class Calibration:
             return low, high
         relative = np.minimum(np.square(error / self.scale) / self.usual_error, _MOST_RELATIVE)
         spread = np.sqrt(2 * self.doubt * (1 - OWN_PART + OWN_PART * relative))[:, :, None]
-        return moved(probability, TAILS[0] * spread, np.minimum), moved(probability, TAILS[1] * spread, np.maximum)
+        low = moved(probability, TAILS[0] * spread, np.minimum)
+        return np.where(low < NOTHING, np.float32(0), low), moved(probability, TAILS[1] * spread, np.maximum)
 
     def novelty(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the share of the tuning split's states that lie nearer to their middle [Q]."""

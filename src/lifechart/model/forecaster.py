@@ -91,6 +91,18 @@ class NetworkForecaster:
 
         Raises InputError for a chart without any event up to `as_of`.
         """
+        return self._forecast(timeline, as_of, None)
+
+    def explain(self, timeline: Timeline, as_of: datetime, outcome: str) -> Forecast:
+        """Return the same forecast, its drivers sought for one outcome rather than for those that stand out.
+
+        Raises InputError as `forecast` does, and for an outcome that is not forecast.
+        """
+        if outcome not in self.outcomes:
+            raise InputError("outcome", outcome, f"one of the {len(self.outcomes)} that are forecast")
+        return self._forecast(timeline, as_of, np.array([self.outcomes.index(outcome)]))
+
+    def _forecast(self, timeline: Timeline, as_of: datetime, about: NDArray[np.int64] | None) -> Forecast:
         known = as_learnt(timeline.until(as_of), self.model.vocabulary)
         if not len(known):
             raise InputError("timeline", "no event", f"a chart with events up to {as_of:%Y-%m-%d}")
@@ -99,7 +111,7 @@ class NetworkForecaster:
         tokens = with_items(tokens_of(read, self.model.vocabulary), events, self.model.vocabulary, self.pictures)
         prompt = pl.DataFrame({"subject_id": [timeline.subject_id], "prediction_time": [as_of]})
         questions = ask_prompts(tokens, prompt)
-        seen = look(self.model, self.collator, tokens, questions)
+        seen = look(self.model, self.collator, tokens, questions, about)
         told = seen.told
         probability = self._probabilities(told, _rows_of(known), prompt)[0]
         low, high = (side[0] for side in self.model.calibration.bounds(probability[None], told.state))
