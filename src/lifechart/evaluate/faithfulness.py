@@ -49,7 +49,7 @@ class Curves:
     deleted: dict[str, Floats]
     """[C, K] distance from the whole chart's, after deleting."""
     inserted: dict[str, Floats]
-    """[C, K] distance from the whole chart's that is left after inserting, over that before any."""
+    """[C, K] distance from the whole chart's that is left after inserting."""
 
     def area(self, kind: str, order: str, beside: str | None = None) -> Estimate:
         """Return the mean height of a curve over K and C, or its difference from another's, resampled over cases."""
@@ -97,19 +97,17 @@ def curves(forecaster: Forecaster, cases: Sequence[Case], orders: Mapping[str, O
     charts: list[tuple[pl.DataFrame, Case]] = []
     for number, case in enumerate(cases):
         few = _demographic(case.known)
-        charts += [(case.known.events, case), (case.known.events[few], case)]
+        charts.append((case.known.events, case))
         for rows in (every[number] for every in named.values()):
             for length in range(1, MOST_EVENTS + 1):
                 gone, come = set(rows[:length]), sorted({*few, *rows[:length]})
                 kept = [row for row in range(len(case.known)) if row not in gone]
                 charts += [(case.known.events[kept], case), (case.known.events[come], case)]
     height = _log_hazards(forecaster, charts).reshape(len(cases), -1)
-    whole, empty = height[:, :1], height[:, 1:2]
-    steps = height[:, 2:].reshape(len(cases), len(named), MOST_EVENTS, 2)
-    start = np.maximum(np.abs(whole - empty), 1e-6)
+    whole, steps = height[:, :1], height[:, 1:].reshape(len(cases), len(named), MOST_EVENTS, 2)
     return Curves(
         {name: np.abs(whole - steps[:, place, :, 0]) for place, name in enumerate(named)},
-        {name: np.abs(whole - steps[:, place, :, 1]) / start for place, name in enumerate(named)},
+        {name: np.abs(whole - steps[:, place, :, 1]) for place, name in enumerate(named)},
     )
 
 

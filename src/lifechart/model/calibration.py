@@ -28,7 +28,7 @@ _COMMON_SPREAD = (1.0, 0.3)
 _RIDGE = 20.0
 _BINS = 10
 _FEWEST_EVENTS = 5.0
-TAILS = (-7.0, 3.5)
+TAILS = (-6.5, 3.2)
 """Where 95% of the errors of a log cumulative hazard lie, in spreads of the excess loss: docs/lab-notes/0380."""
 NOTHING = 1e-5
 """A lower bound under this is no bound: whoever cannot have an outcome at all is told a tiny risk of it."""
