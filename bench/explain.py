@@ -167,9 +167,9 @@ def _planted(
     first, among, total = tally[True]
     everything = tally[True] + tally[False]
     return {
-        "planted_first": round(first / max(total, 1), 4),
-        "planted_among": round(among / max(total, 1), 4),
-        "planted_first_untaught_too": round(everything[0] / max(everything[2], 1), 4),
+        "planted_first": round(float(first / max(total, 1)), 4),
+        "planted_among": round(float(among / max(total, 1)), 4),
+        "planted_first_untaught_too": round(float(everything[0] / max(everything[2], 1)), 4),
     }
 
 
