@@ -51,10 +51,10 @@ def test_risks_with_interval_horizon_comparison_and_evidence(ward: Hospital) -> 
         "Heart failure 20% within 1 year",
         "About 1 in 5; moderately certain (14% to 28%). 4.0 times what is usual for patients aged 65 to 79 (5.0%).",
         "within 5 years 67% 47% to 94%",
-        "Patients aged 65 to 79 1,000 50 (5.0%) 0.80 (0.78–0.82)",
+        "Patients aged 65 to 79 1,000 50 (5.0%) AUROC 0.80 (0.78–0.82)",
         "Everyone examined 4,000 200 (5.0%)",
         "It names no cause",
-        "Patients aged 65 to 79 1,000 50 (5.0%) 0.80 (0.78–0.82) 1.04 (1.02–1.06) 95%",
+        "AUROC 0.80 (0.78–0.82) Observed / expected 1.04 (1.02–1.06) Intervals held 95%",
         "of the 200 people most like this one, about 180 had not had it before; about 45 of them had it within 5 years",
         "Index of 6,400 de-identified people whom the model learnt from; counts rounded to a multiple of 5",
     ):
