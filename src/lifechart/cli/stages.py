@@ -176,6 +176,7 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Find out what a model is worth, beside boosted trees and, where it is known, the truth."""
+    from lifechart.care.risk import policy
     from lifechart.data.deidentify import structured
     from lifechart.evaluate import examine, fairness, summary
     from lifechart.ledger.log import open_log
@@ -194,6 +195,7 @@ def evaluate(
             key=structured.load_key(settings) if truth else None,
             max_prompts=max_prompts,
             thresholds=fairness.parse_thresholds(threshold or []),
+            abstains_from=policy()["abstain_novelty"],
             seed=seed,
         )
     print_rows(summary.table(report))

@@ -17,6 +17,7 @@ from lifechart.model.adapt.adapter import ADAPTER, BASE, Adapter, is_adapted
 from lifechart.model.calibration import Calibration
 from lifechart.model.heads import BaseRates
 from lifechart.model.labelled.folder import is_labelled, labelled_digest
+from lifechart.model.neighbours import NEIGHBOURS, Neighbours
 from lifechart.model.network import Network
 from lifechart.model.sizes import Size
 from lifechart.model.vocabulary import Vocabulary
@@ -25,6 +26,10 @@ WEIGHTS, CALIBRATION, VOCABULARY, CONFIG = "weights.npz", "calibration.npz", "vo
 FILES = (WEIGHTS, CALIBRATION, VOCABULARY, CONFIG)
 STACK = "stack.npz"
 """Beside them where the configuration says `stack`: trees on top of the network (model.stack)."""
+_INDEX = "neighbours"
+"""In the configuration: the digest of model.neighbours' index. The file itself may stay behind when a model leaves the
+house, so it is no part of the digest of a model but through this.
+"""
 _FORMAT = 2
 
 
@@ -62,6 +67,19 @@ def model_digest(folder: Path) -> str:
         return durable.digest_of({BASE: model_digest(folder / BASE), ADAPTER: durable.file_digest(folder / ADAPTER)})
     stacked = bool(orjson.loads((folder / CONFIG).read_bytes()).get("stack"))
     return durable.digest_of({name: durable.file_digest(folder / name) for name in (*FILES, *[STACK] * stacked)})
+
+
+def files_of(folder: Path) -> tuple[str, ...]:
+    """Return the names of a network's files that a statement about it lists, its index of people among them."""
+    config = orjson.loads((folder / CONFIG).read_bytes())
+    beside = [name for key, name in (("stack", STACK), (_INDEX, NEIGHBOURS)) if config.get(key)]
+    return (*FILES, *(name for name in beside if (folder / name).is_file()))
+
+
+def load_neighbours(folder: Path, config: dict[str, Any]) -> Neighbours | None:
+    """Read a model's index of people; None if it has none or came without it. Raises IntegrityError for another."""
+    digest = config.get(_INDEX)
+    return Neighbours.load(folder, str(digest)) if digest else None
 
 
 def load_model(folder: Path, device: torch.device | None = None) -> Model:

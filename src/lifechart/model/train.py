@@ -22,11 +22,14 @@ from lifechart.ledger.statement import Statement, Subject
 from lifechart.model import distributed, threads
 from lifechart.model import fit as fitting
 from lifechart.model.calibration import Calibration, calibrate
-from lifechart.model.checkpoint import FILES, model_digest, save_model
+from lifechart.model.checkpoint import files_of, model_digest, save_model
+from lifechart.model.doubt import excess_loss
 from lifechart.model.encoders.image import pictures_of
 from lifechart.model.fit_codes import fit_every_code
+from lifechart.model.heads import BaseRates
 from lifechart.model.inference import Told, tell
 from lifechart.model.modalities import learn_modalities
+from lifechart.model.neighbours import Neighbours, index_of
 from lifechart.model.network import Network
 from lifechart.model.questions import Labels, label, sample_questions
 from lifechart.model.sizes import AUTO, size_for, size_named
@@ -126,8 +129,9 @@ def train(
         fit_every_code(fitted.network.every_code, tokens, vocabulary, seed)
         bar.update(task, description="calibrate")
         if here.leads:
-            calibration = _calibration(fitted.network, fitter, tokens, tuning, seed)
+            calibration, neighbours = _rest(fitted.network, fitter, tokens, tuning, seed)
             about = {"seed": seed, "data_digest": data_digest, "recipe": asdict(recipe), "code_version": __version__}
+            about["neighbours"] = neighbours.save(out)
             save_model(out, fitted.network, calibration, vocabulary, chosen, about)
             (out / RESUME).unlink(missing_ok=True)
     digest = model_digest(out)
@@ -141,15 +145,29 @@ def train(
     return result
 
 
-def _calibration(network: Network, fitter: fitting.Fitter, tokens: Tokens, tuning: Tokens, seed: int) -> Calibration:
+def _rest(
+    network: Network, fitter: fitting.Fitter, tokens: Tokens, tuning: Tokens, seed: int
+) -> tuple[Calibration, Neighbours]:
+    """Return what a fitted network needs beside its weights: how sure it is, and whom it learnt from, in aggregates."""
+
     def asked(split: Tokens, salt: int) -> tuple[Told, Labels, NDArray[np.int64]]:
         few = _CALIBRATION_QUESTIONS * min(1.0, _MOST_SUBJECTS / split.num_subjects)
         questions = sample_questions(split, few, np.random.default_rng([seed, salt]))
         told = tell(network, fitter.collator, split, questions)
         return told, label(split, questions, len(fitter.vocabulary.outcomes)), questions.subject
 
-    outcomes = fitter.vocabulary.outcomes
-    return calibrate(asked(tokens, 4), asked(tuning, 5), outcomes.index(DEATH) if DEATH in outcomes else None)
+    outcomes, recipe = fitter.vocabulary.outcomes, fitter.recipe
+    start = BaseRates(*(each.cpu().numpy() for each in (network.hazards.base_OB, network.hazards.again_OB)))
+    excess = excess_loss(
+        network.hazards, start, tokens, tuning, fitter.vocabulary, seed, recipe.recurrence_weight, recipe.prior
+    )
+    learnt = asked(tokens, 4)
+    death = outcomes.index(DEATH) if DEATH in outcomes else None
+    calibration = calibrate(learnt, asked(tuning, 5), death, excess)
+    told, labels, subject = learnt
+    hazards = calibration.hazards(told.log_hazard)
+    rng = np.random.default_rng([seed, 10])
+    return calibration, index_of(told, labels, subject, outcomes, hazards, rng)
 
 
 def _statement(
@@ -161,7 +179,7 @@ def _statement(
         predicate={
             "dataset": data_digest,
             "actor": actor,
-            "files": {name: durable.file_digest(result.model / name) for name in FILES},
+            "files": {name: durable.file_digest(result.model / name) for name in files_of(result.model)},
             "size": result.size,
             "seed": seed,
             "steps": result.steps,
