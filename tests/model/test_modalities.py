@@ -253,7 +253,8 @@ def test_an_unbroken_run_and_a_resumed_one_end_alike(
     fitter(tmp_path / "resume.pt").run(stop_at=1)
     resumed = fitter(tmp_path / "resume.pt").run().network.state_dict()
     unbroken = fitter(None).run().network.state_dict()
-    assert all(torch.equal(resumed[name], tensor) for name, tensor in unbroken.items())
+    differing = [name for name, tensor in unbroken.items() if not torch.equal(resumed[name], tensor)]
+    assert differing == []
 
 
 @pytest.mark.parametrize("name", sorted(PLUGS))

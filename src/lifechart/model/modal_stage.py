@@ -32,7 +32,7 @@ from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
 @dataclass(frozen=True)
 class Phase:
-    """The joint part of the stage: questions a step, least steps, epochs, rate of learning."""
+    """The joint part of the stage: questions a step, least steps, epochs, rate of learning (a share of a weight)."""
 
     moments: int
     least: int
@@ -44,11 +44,12 @@ class Phase:
         return max(self.least, int(self.epochs * PER_LIFE * lives / self.moments))
 
 
-JOINT = Phase(256, 60, 1, 5e-4)
+JOINT = Phase(256, 60, 0.5, 5e-3)
 PER_LIFE = 12
 """Questions to each life in each epoch."""
 _WARMUP, _AVERAGING, _CLIP = 0.05, 0.98, 1.0
 _FIRST_MARK = 1
+_SMALLEST = 1e-3
 _LOOKS, _TUNING_PER_LIFE = 6, 12
 """How often the tuning split is asked on the way, and how many questions to each of its lives."""
 _SHARES = (1.0, 0.7, 0.4)
@@ -107,7 +108,7 @@ def _begin(
     if train.items is None or attached is None:
         return None, kept
     onsets = stage.onsets(train, windows)
-    begin_encoders(modal, train.items, attached, onsets)
+    begin_encoders(modal, train.items, attached)
     modal.settle(_FIRST_MARK)
     ranks = turn_slots(modal, attached)
     prior = begin_weights(modal, attached, onsets, ranks)
@@ -133,19 +134,23 @@ def _jointly(
     costs = [torch.from_numpy(each.astype(np.float32)).to(modal.mark.device) for each in (prior.alone, prior.together)]
     weighed = [(modal.alone.weight, costs[0]), (modal.together.weight, costs[1])]
     parameters = [each for name, each in modal.named_parameters() if not name.startswith("fuse")]
-    optimizer = torch.optim.Adam(parameters, lr=JOINT.rate)
+    # Each moves by a share of its own size (as Adafactor's: Shazeer and Stern 2018, arXiv 1804.04235): what begins
+    # from a fit is neither torn away nor left behind.
+    sizes = [max(float(each.detach().square().mean().sqrt()), _SMALLEST) for each in parameters]
+    optimizer = torch.optim.Adam([{"params": [each]} for each in parameters], lr=JOINT.rate)
     windows = float((train.end / DAY_US / EDGES[-1]).sum())
     steps = JOINT.steps(train.num_subjects)
     rng = np.random.default_rng([seed, 9])
     for at, questions in enumerate(_moments(train, rng, steps, JOINT.moments)):
         torch.manual_seed(seed * 1_000_003 + at)
         modal.train()
-        for group in optimizer.param_groups:
-            group["lr"] = JOINT.rate * _schedule(at, steps)
+        for group, size in zip(optimizer.param_groups, sizes, strict=True):
+            group["lr"] = JOINT.rate * size * _schedule(at, steps)
         loss = stage.loss(modal, train, questions, rng)
         if loss is not None:
             optimizer.zero_grad(set_to_none=True)
-            cost = sum(((weight.square() * each.nan_to_num(posinf=0.0)).sum() for weight, each in weighed), torch.zeros(()))
+            charged = [(weight.square() * each.nan_to_num(posinf=0.0)).sum() for weight, each in weighed]
+            cost = torch.stack(charged).sum()
             (loss + 0.5 * cost / windows).backward()  # type: ignore[no-untyped-call]
             for weight, each in weighed:
                 # What did not enter stays out.
@@ -221,7 +226,7 @@ class _Stage:
             new = ~had_QO.cpu().numpy()
             expected.append((before_QOB.exp().cpu().numpy() * exposed).sum(2) * new)
             came.append(((labels.days_to <= until) & new).astype(np.float32))
-        return Onsets(np.concatenate(came), np.concatenate(expected))
+        return Onsets(windows.subject, np.concatenate(came), np.concatenate(expected))
 
     def loss_of(self, modal: ModalState, check: list[Put]) -> float:
         """Return the survival loss of first onsets over questions."""

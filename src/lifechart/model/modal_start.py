@@ -1,10 +1,11 @@
-"""Where notes, images and genomes begin: what they add to the hazards, fitted outcome by outcome, before encoders learn.
+"""Where notes, images and genomes begin: what they add to the hazards, fitted outcome by outcome, in convex form.
 
 Given what the encoders make of the items, the likelihood of first onsets is convex in the weights: a Poisson regression
 on windows that overlap nowhere, with what the history expects as exposure (Holford, Biometrics 1980). A block of
-weights (a slot, or two slots' products) has a normal prior whose width the marginal likelihood chooses for each
-outcome (empirical Bayes; a score test against no effect, as SKAT's: Wu et al., AJHG 2011), and enters only where that is
-far above what chance gives: with a hundred outcomes and most signals in a few, one learning for all drowned them.
+weights (a slot, or two slots' products) has a normal prior whose width the marginal likelihood chooses for each outcome
+(empirical Bayes; to second order a score test against no effect, as SKAT's: Wu et al., AJHG 2011). It enters only where
+that is far above what chance gives, and where what one half of the people teaches serves the other half. What entered
+for one outcome is then tried on the others as a single direction, which takes fewer onsets to see.
 Shapes: W windows, O outcomes, S slots, D width of an item's vector, N = S x D, P products, F features of a fit.
 """
 
@@ -18,20 +19,22 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from lifechart.model.encoders import Beginner, Lesson
+from lifechart.model.encoders import Beginner
 from lifechart.model.modal_state import ITEM_WIDTH, PRODUCTS, ModalState
 from lifechart.model.modalities import Attached, Items
 
 Matrix = NDArray[np.float64]
 
-ENTERS = 4.0
-"""Log likelihood, over that without, that a block's marginal likelihood must reach."""
-FEWEST_ONSETS = 10
+ENTERS, SHARED = 4.0, 2.0
+"""Log likelihood, over that without, that the marginal one of a block must reach; and that of one shared direction."""
+FEWEST_ONSETS = 15
 _WIDTHS = np.geomspace(1e-3, 3.0, 24)
 """Variances that a prior may have: of the effect on the log hazard of a component's standard deviation."""
-_ITERATIONS = 8
-_STEEPEST = 4.0
-_MOST_OF_PAIR, _FEWEST_OF_SLOT = 64, 8
+_ITERATIONS, _STEEPEST = 8, 4.0
+_OF_PAIR, _OF_SLOT = 20, 4
+"""Products of two slots' components that are tried at most: 5 x 4, or 20 of one slot's with a score's one."""
+_DIRECTIONS, _WEAKEST = 3, 0.25
+"""Directions of a slot that other outcomes try, and how strong beside the strongest."""
 _FLAT = 1e-3
 """A component with less than so much of the first one's spread is noise of the arithmetic."""
 
@@ -40,8 +43,18 @@ _FLAT = 1e-3
 class Onsets:
     """What came in windows, and what the history expected: [W, O] each, both 0 where an outcome was on record."""
 
+    subject: NDArray[np.int64]
+    """[W]"""
     came: NDArray[np.float32]
     expected: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """Directions of the state [N, k] that an outcome weighs, and the prior variance of each weight."""
+
+    basis: Matrix
+    width: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +70,13 @@ class Prior:
         return int((np.isfinite(self.alone).any(1) | np.isfinite(self.together).any(1)).sum())
 
 
-def begin_encoders(modal: ModalState, items: Items, attached: Attached, onsets: Onsets) -> None:
-    """Let each encoder that can take its first weights from the training items and what came of people."""
+def begin_encoders(modal: ModalState, items: Items, attached: Attached) -> None:
+    """Let each encoder that can take its first weights from the training items."""
     for name in modal.names:
         plug = modal.encoders[name]
         if isinstance(plug, Beginner):
             known = [rows for slot, rows in zip(items.slots, attached.known, strict=True) if slot.modality == name]
-            share = _shares(np.concatenate(known, axis=1), len(items.contents[name][0]))
-            plug.begin(items.contents[name], Lesson(share, onsets.came, onsets.expected))
+            plug.begin(items.contents[name], _shares(np.concatenate(known, axis=1), len(items.contents[name][0])))
 
 
 def _shares(rows_WK: NDArray[np.int64], number: int) -> sparse.csr_array:
@@ -101,20 +113,21 @@ def begin_weights(modal: ModalState, attached: Attached, onsets: Onsets, ranks: 
     there_SW = np.stack([(rows >= 0).any(axis=1) for rows in attached.known])
     fit = _Fit(state_WN, there_SW, ranks, onsets)
     alone = fit.alone()
-    factors, prior = fit.together(alone)
-    weights = fit.final(alone, factors, prior)
-    outcomes, inside = modal.alone.weight.shape
-    found = Prior(np.full((outcomes, inside), np.inf), prior)
-    for outcome, kept in alone.items():
-        for slot, width in kept.items():
-            found.alone[outcome, slot * ITEM_WIDTH : slot * ITEM_WIDTH + ranks[slot]] = 1.0 / width
+    factors, together_OP = fit.together(alone)
+    weights = fit.final(alone, factors, together_OP)
+    variance_ON = np.zeros(tuple(modal.alone.weight.shape))
+    for outcome, terms in alone.items():
+        for term in terms:
+            variance_ON[outcome] += term.width * np.square(term.basis).sum(axis=1)
     with torch.no_grad():
         for layer, values in zip((modal.alone, modal.together), weights, strict=True):
             layer.weight.copy_(torch.from_numpy(values.astype(np.float32)))
         for layer, side in ((modal.one, 0), (modal.other, 1)):
             layer.weight.zero_()
-            layer.weight[: len(factors)] = torch.from_numpy(np.array([each[side] for each in factors], np.float32).reshape(-1, inside))
-    return found
+            for number, factor in enumerate(factors):
+                layer.weight[number] = torch.from_numpy(factor[side].astype(np.float32))
+    with np.errstate(divide="ignore"):
+        return Prior(1.0 / variance_ON, together_OP)
 
 
 class _Fit:
@@ -122,113 +135,150 @@ class _Fit:
 
     def __init__(self, state_WN: Matrix, there_SW: NDArray[np.bool_], ranks: tuple[int, ...], onsets: Onsets) -> None:
         self.state, self.there, self.ranks = state_WN, there_SW, ranks
+        self.subject = onsets.subject
         self.came, self.expected = onsets.came.astype(np.float64), onsets.expected.astype(np.float64)
         self.outcomes = np.flatnonzero(self.came.sum(axis=0) >= FEWEST_ONSETS).tolist()
 
-    def slot(self, number: int, rows: NDArray[np.int64] | slice = slice(None), most: int = ITEM_WIDTH) -> Matrix:
-        """Return a slot's components [W, its rank, at most `most`]."""
-        first = number * ITEM_WIDTH
-        return self.state[rows, first : first + min(self.ranks[number], most)]
-
-    def alone(self) -> dict[int, dict[int, float]]:
-        """Return, of each outcome, the slots that enter and the prior variance of each."""
-        found: dict[int, dict[int, float]] = {outcome: {} for outcome in self.outcomes}
-        for slot, rank in enumerate(self.ranks):
-            rows = np.flatnonzero(self.there[slot])
-            features = self.slot(slot, rows)
-            for outcome in self.outcomes if rank else ():
-                gain, width, _ = evidence(features, self.came[rows, outcome], self.expected[rows, outcome])
-                if gain > ENTERS:
-                    found[outcome][slot] = width
+    def alone(self) -> dict[int, list[Term]]:
+        """Return, of each outcome, what of the single slots enters."""
+        found: dict[int, list[Term]] = {outcome: [] for outcome in self.outcomes}
+        for slot in np.flatnonzero(self.ranks).tolist():
+            rows, places = np.flatnonzero(self.there[slot]), self._places(slot)
+            features = self.state[np.ix_(rows, places)]
+            effects = {}
+            for outcome in self.outcomes:
+                tried = self._tried(features, rows, outcome, self.expected[rows, outcome], ENTERS)
+                if tried is not None:
+                    found[outcome].append(Term(self._placed(places, np.eye(len(places))), tried[0]))
+                    effects[outcome] = tried[1] * np.sqrt(self.came[rows, outcome].sum())
+            directions = _main(list(effects.values()))
+            for outcome in set(self.outcomes) - set(effects) if len(directions) else ():
+                for direction in directions:
+                    seen = features @ direction[:, None]
+                    tried = self._tried(seen, rows, outcome, self.expected[rows, outcome], SHARED)
+                    if tried is not None:
+                        found[outcome].append(Term(self._placed(places, direction[:, None]), tried[0]))
         return found
 
-    def together(self, alone: dict[int, dict[int, float]]) -> tuple[list[tuple[Matrix, Matrix]], Matrix]:
+    def together(self, alone: dict[int, list[Term]]) -> tuple[list[tuple[Matrix, Matrix]], Matrix]:
         """Return pairs of directions [N] whose products count, and what their weights cost [O, P]."""
-        after = {outcome: self.expected[:, outcome] * np.exp(self._said(kept, outcome)) for outcome, kept in alone.items()}
-        drafts: list[tuple[float, Matrix, Matrix, tuple[int, int]]] = []
-        widths: dict[tuple[int, int], dict[int, float]] = {}
+        after = self.expected.copy()
+        for outcome, terms in alone.items():
+            after[:, outcome] *= np.exp(self._said(terms, outcome))
+        drafts: list[tuple[float, Matrix, Matrix, dict[int, float]]] = []
         for one, other in itertools.combinations(np.flatnonzero(self.ranks).tolist(), 2):
             rows = np.flatnonzero(self.there[one] & self.there[other])
-            if len(rows) < 2 * ITEM_WIDTH:
-                continue
-            # Against a score, which has one component, all those of an image count; else the first few of both.
-            left = self.slot(one, rows, _MOST_OF_PAIR // min(self.ranks[other], _FEWEST_OF_SLOT))
-            right = self.slot(other, rows, _MOST_OF_PAIR // min(left.shape[1], _MOST_OF_PAIR))
-            features = (left[:, :, None] * right[:, None, :]).reshape(len(rows), -1)
-            tables = []
-            for outcome in self.outcomes:
-                gain, width, effect = evidence(features, self.came[rows, outcome], after[outcome][rows])
-                if gain > ENTERS:
-                    widths.setdefault((one, other), {})[outcome] = width
-                    tables.append(effect * np.sqrt(self.came[rows, outcome].sum()))
-            drafts += [
-                (size, self._placed(one, first), self._placed(other, second), (one, other))
-                for size, first, second in _directions(tables, left.shape[1])
-            ]
+            if len(rows) >= 2 * ITEM_WIDTH:
+                drafts += self._pair(one, other, rows, after)
         drafts.sort(key=lambda draft: -draft[0])
-        chosen = drafts[:PRODUCTS]
+        chosen = [(first, second) for _, first, second, _ in drafts[:PRODUCTS]]
         cost = np.full((self.came.shape[1], PRODUCTS), np.inf)
-        for number, (*_, pair) in enumerate(chosen):
-            for outcome, width in widths[pair].items():
-                cost[outcome, number] = 1.0 / width
-        return [(first, second) for _, first, second, _ in chosen], cost
+        for number, (_, first, second, widths) in enumerate(drafts[:PRODUCTS]):
+            rows = np.flatnonzero((self.state @ first != 0) & (self.state @ second != 0))
+            seen = ((self.state[rows] @ first) * (self.state[rows] @ second))[:, None]
+            for outcome in self.outcomes:
+                if outcome in widths:
+                    cost[outcome, number] = 1.0 / widths[outcome]
+                    continue
+                tried = self._tried(seen, rows, outcome, after[rows, outcome], SHARED)
+                if tried is not None:
+                    cost[outcome, number] = 1.0 / tried[0]
+        return chosen, cost
+
+    def _pair(
+        self, one: int, other: int, rows: NDArray[np.int64], after_WO: Matrix
+    ) -> list[tuple[float, Matrix, Matrix, dict[int, float]]]:
+        """Return, of two slots, strength, directions and prior variances by outcome of products that enter."""
+        first = self._places(one)[: _OF_PAIR // min(self.ranks[other], _OF_SLOT)]
+        second = self._places(other)[: _OF_PAIR // min(len(first), _OF_PAIR)]
+        left, right = self.state[np.ix_(rows, first)], self.state[np.ix_(rows, second)]
+        features = (left[:, :, None] * right[:, None, :]).reshape(len(rows), -1)
+        effects, widths = [], {}
+        for outcome in self.outcomes:
+            tried = self._tried(features, rows, outcome, after_WO[rows, outcome], ENTERS)
+            if tried is not None:
+                widths[outcome] = tried[0]
+                effects.append(tried[1] * np.sqrt(self.came[rows, outcome].sum()))
+        found = []
+        for table in _main(effects, scaled=True):
+            lefts, size, rights = np.linalg.svd(table.reshape(len(first), len(second)), full_matrices=False)
+            for number in range(min(len(size), 2)):
+                sides = self._placed(first, lefts[:, number]), self._placed(second, rights[number])
+                found.append((float(size[number]), *sides, widths))
+        return found
 
     def final(
-        self, alone: dict[int, dict[int, float]], factors: list[tuple[Matrix, Matrix]], cost_OP: Matrix
+        self, alone: dict[int, list[Term]], factors: list[tuple[Matrix, Matrix]], cost_OP: Matrix
     ) -> tuple[Matrix, Matrix]:
         """Return the weights of components [O, N] and of products [O, P], fitted together."""
-        products = np.stack([(self.state @ one) * (self.state @ other) for one, other in factors], axis=1) if factors else np.zeros((len(self.state), 0))
+        columns = [(self.state @ one) * (self.state @ other) for one, other in factors]
+        products = np.stack(columns, axis=1) if columns else np.zeros((len(self.state), 0))
         by_slot, by_product = np.zeros((self.came.shape[1], self.state.shape[1])), np.zeros_like(cost_OP)
-        for outcome, kept in alone.items():
+        for outcome, terms in alone.items():
             mine = np.flatnonzero(np.isfinite(cost_OP[outcome]))
-            places = [slot * ITEM_WIDTH + np.arange(self.ranks[slot]) for slot in kept]
-            columns = np.concatenate([np.zeros(0, np.int64), *places])
-            if not len(columns) and not len(mine):
+            if not terms and not len(mine):
                 continue
-            features = np.concatenate([self.state[:, columns], products[:, mine]], axis=1)
-            cost = np.concatenate([*(np.full(self.ranks[slot], 1.0 / width) for slot, width in kept.items()), cost_OP[outcome, mine]])
-            found = regress(features, self.came[:, outcome], self.expected[:, outcome], cost)
-            by_slot[outcome, columns], by_product[outcome, mine] = found[: len(columns)], found[len(columns) :]
+            basis, cost = _joined(terms, self.state.shape[1])
+            features = np.concatenate([self.state @ basis, products[:, mine]], axis=1)
+            weights = regress(
+                features, self.came[:, outcome], self.expected[:, outcome],
+                np.concatenate([cost, cost_OP[outcome, mine]]),
+            )  # fmt: skip
+            by_slot[outcome] = basis @ weights[: basis.shape[1]]
+            by_product[outcome, mine] = weights[basis.shape[1] :]
         return by_slot, by_product
 
-    def _said(self, kept: dict[int, float], outcome: int) -> Matrix:
-        if not kept:
-            return np.zeros(len(self.state))
-        features = np.concatenate([self.slot(slot) for slot in kept], axis=1)
-        cost = np.concatenate([np.full(self.ranks[slot], 1.0 / width) for slot, width in kept.items()])
-        return np.clip(features @ regress(features, self.came[:, outcome], self.expected[:, outcome], cost), -_STEEPEST, _STEEPEST)
+    def _tried(
+        self, features: Matrix, rows: NDArray[np.int64], outcome: int, expected: Matrix, least: float
+    ) -> tuple[float, Matrix] | None:
+        """Return the prior variance and the effects of features that enter, None of others."""
+        came = self.came[rows, outcome]
+        if came.sum() < FEWEST_ONSETS:
+            return None
+        gain, width, effect, _ = evidence(features, came, expected)
+        if gain <= least or not _serves_others(features, came, expected, self.subject[rows]):
+            return None
+        return width, effect
 
-    def _placed(self, slot: int, direction: Matrix) -> Matrix:
-        placed = np.zeros(self.state.shape[1])
-        placed[slot * ITEM_WIDTH : slot * ITEM_WIDTH + len(direction)] = direction
+    def _said(self, terms: list[Term], outcome: int) -> Matrix:
+        if not terms:
+            return np.zeros(len(self.state))
+        basis, cost = _joined(terms, self.state.shape[1])
+        features = self.state @ basis
+        weights = regress(features, self.came[:, outcome], self.expected[:, outcome], cost)
+        return np.asarray(np.clip(features @ weights, -_STEEPEST, _STEEPEST))
+
+    def _places(self, slot: int) -> NDArray[np.int64]:
+        return slot * ITEM_WIDTH + np.arange(self.ranks[slot])
+
+    def _placed(self, places: NDArray[np.int64], values: Matrix) -> Matrix:
+        placed = np.zeros((self.state.shape[1], *values.shape[1:]))
+        placed[places] = values
         return placed
 
 
-def _directions(tables: list[Matrix], width: int) -> list[tuple[float, Matrix, Matrix]]:
-    """Return, of outcomes' tables of effects [left x right], directions left and right of length 1 that make them up."""
-    if not tables:
+def _joined(terms: list[Term], width: int) -> tuple[Matrix, Matrix]:
+    basis = np.concatenate([np.zeros((width, 0)), *(term.basis for term in terms)], axis=1)
+    return basis, np.concatenate([np.zeros(0), *(np.full(term.basis.shape[1], 1.0 / term.width) for term in terms)])
+
+
+def _main(effects: list[Matrix], *, scaled: bool = False) -> list[Matrix]:
+    """Return the main directions [F] of several outcomes' effects, of length 1 or as long as they are strong."""
+    if not effects:
         return []
-    stacked = np.stack([table.reshape(-1) for table in tables])
-    _, size, shapes = np.linalg.svd(stacked, full_matrices=False)
-    found = []
-    for strength, shape in zip(size, shapes, strict=True):
-        left, parts, right = np.linalg.svd(shape.reshape(width, -1), full_matrices=False)
-        found += [(float(strength * part), left[:, n], right[n]) for n, part in enumerate(parts[:3])]
-    return [each for each in found if each[0] > 0.2 * max(size)]
+    _, size, turn = np.linalg.svd(np.stack(effects), full_matrices=False)
+    kept = [number for number in range(min(len(size), _DIRECTIONS)) if size[number] > _WEAKEST * size[0]]
+    return [turn[number] * (size[number] if scaled else 1.0) for number in kept]
 
 
-def evidence(features_WF: Matrix, came_W: Matrix, expected_W: Matrix) -> tuple[float, float, Matrix]:
-    """Return the log marginal likelihood of features over that without, the prior variance with the most, and effects.
+def evidence(features_WF: Matrix, came_W: Matrix, expected_W: Matrix) -> tuple[float, float, Matrix, Matrix]:
+    """Return the log marginal likelihood of features over that without, the prior variance with the most, effects [F].
 
-    To second order about no effect; the mean of the features is taken out, so that no level is told by them.
+    To second order about no effect. The last of the four is the features' mean [F], which is taken out, as is what the
+    history gets wrong on the whole: no level is told by them.
     """
-    total = expected_W.sum()
-    if came_W.sum() < FEWEST_ONSETS or total <= 0:
-        return 0.0, 0.0, np.zeros(features_WF.shape[1])
-    # What the history gets wrong on the whole is nothing that the features tell.
-    expected_W = expected_W * (came_W.sum() / total)
-    total = expected_W.sum()
-    middle = expected_W @ features_WF / total
+    expected_W = _levelled(came_W, expected_W)
+    middle = expected_W @ features_WF / max(float(expected_W.sum()), 1e-12)
     centred = features_WF - middle
     gradient = centred.T @ (came_W - expected_W)
     size, turn = np.linalg.eigh((centred * expected_W[:, None]).T @ centred)
@@ -237,7 +287,27 @@ def evidence(features_WF: Matrix, came_W: Matrix, expected_W: Matrix) -> tuple[f
     gains = 0.5 * (widths * turned**2 / (1 + widths * size) - np.log1p(widths * size)).sum(axis=1)
     best = int(gains.argmax())
     width = float(_WIDTHS[best])
-    return float(gains[best]), width, turn @ (width * turned / (1 + width * size))
+    return float(gains[best]), width, turn @ (width * turned / (1 + width * size)), middle
+
+
+def _levelled(came_W: Matrix, expected_W: Matrix) -> Matrix:
+    return expected_W * (came_W.sum() / max(float(expected_W.sum()), 1e-12))
+
+
+def _serves_others(features_WF: Matrix, came_W: Matrix, expected_W: Matrix, subject_W: NDArray[np.int64]) -> bool:
+    """Whether what half of the people teach raises the likelihood of the other half, by more than a standard error."""
+    people, owner = np.unique(subject_W, return_inverse=True)
+    gained = np.zeros(len(people))
+    for half in (0, 1):
+        here, there = owner % 2 == half, owner % 2 != half
+        if not came_W[here].any() or not came_W[there].any():
+            return False
+        _, _, effect, middle = evidence(features_WF[here], came_W[here], expected_W[here])
+        said = np.clip((features_WF[there] - middle) @ effect, -_STEEPEST, _STEEPEST)
+        rate = _levelled(came_W[there], expected_W[there])
+        gain = came_W[there] * said - rate * np.expm1(said)
+        gained += np.bincount(owner[there], weights=gain, minlength=len(people))
+    return float(gained.sum()) > float(np.sqrt(np.square(gained).sum()))
 
 
 def regress(features_WF: Matrix, came_W: Matrix, expected_W: Matrix, cost_F: Matrix) -> Matrix:

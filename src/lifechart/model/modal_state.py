@@ -26,6 +26,8 @@ PRODUCTS = 24
 LEFT_OUT = 0.25
 """How often each modality is left out in training."""
 _AT_ONCE = 512
+_FARTHEST = 3.0
+"""Standard deviations that a component goes at most."""
 
 
 class ModalState(nn.Module):
@@ -71,7 +73,8 @@ class ModalState(nn.Module):
         slots = []
         for number in range(len(self.looks)):
             there, mean_ND = self.pooled(number, attached)
-            turned = (mean_ND - self.middle[number]) @ self.turn[number]
+            # Bounded, so that a strange item moves no answer beyond reason.
+            turned = _FARTHEST * torch.tanh((mean_ND - self.middle[number]) @ self.turn[number] / _FARTHEST)
             empty = torch.zeros(len(attached.known[number]), ITEM_WIDTH, device=self.mark.device)
             slots.append(empty.index_copy(0, there, turned))
         return torch.cat(slots, dim=1)

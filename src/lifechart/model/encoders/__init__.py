@@ -61,27 +61,16 @@ class Found:
         return len(self.subject_id)
 
 
-@dataclass(frozen=True, eq=False)
-class Lesson:
-    """What came of people while items were known of them, against what the rest of the record said would come.
-
-    W windows of training lives that overlap nowhere, M items of the modality, O outcomes.
-    """
-
-    known_WM: sparse.csr_array
-    """What share each item has in what a window pools: rows add up to 1, or to 0 where none is known."""
-    came_WO: NDArray[np.float32]
-    """1 where a first onset came."""
-    expected_WO: NDArray[np.float32]
-    """Onsets that the history's hazard expects; 0 where the outcome was on record already."""
-
-
 @runtime_checkable
 class Beginner(Protocol):
     """An item encoder that does not begin at random."""
 
-    def begin(self, contents: tuple[NDArray[Any], ...], lesson: Lesson | None) -> None:
-        """Set first weights from the training items [M], and from what came of those who have them if that is told."""
+    def begin(self, contents: tuple[NDArray[Any], ...], known_WM: sparse.csr_array) -> None:
+        """Set first weights from the M items of the training split.
+
+        `known_WM`: windows of people's lives, and what share each item has of what is known then; a row adds up to 1,
+        or to 0 where nothing is known.
+        """
 
 
 @runtime_checkable

@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.ndimage import zoom
 from torch import Tensor, nn
 
 from lifechart.data import images
-from lifechart.model.encoders import Found, Lesson, Pictures
+from lifechart.model.encoders import Found, Pictures
 from lifechart.model.vocabulary import Vocabulary
 
 SIDE = 64
@@ -71,7 +72,7 @@ class ImageEncoder(nn.Module):
         return nn.functional.avg_pool2d(_rectified(answers, _LOUD[0]), 4)
 
     @torch.no_grad()
-    def begin(self, contents: tuple[NDArray[Any], ...], lesson: Lesson | None) -> None:
+    def begin(self, contents: tuple[NDArray[Any], ...], known_WM: sparse.csr_array) -> None:
         """Take filters from the images themselves, and as output the main components of what they answer."""
         pixels, sorts = contents
         for sort in range(self.sorts):
@@ -86,9 +87,10 @@ class ImageEncoder(nn.Module):
             spread = seen.std(0) + 1e-6
             _, size, turn = torch.linalg.svd((seen - seen.mean(0)) / spread, full_matrices=False)
             number = min(self.out.shape[-1], len(size))
-            scale = len(few) ** 0.5 / size[:number].clamp(min=1e-3 * float(size[0]) + 1e-6)
+            # Not each to a spread of 1: what shows most stays first, and is what products are tried with.
+            scale = len(few) ** 0.5 / float(size[0].clamp(min=1e-6))
             self.out[sort] = 0.0
-            self.out[sort][:, :number] = (turn[:number] * scale[:, None]).T / spread[:, None]
+            self.out[sort][:, :number] = turn[:number].T * scale / spread[:, None]
 
     @staticmethod
     def learn(events: pl.DataFrame, pictures: Pictures | None) -> dict[str, Any] | None:

@@ -1,9 +1,8 @@
 """A note's text as one vector: our own subwords, a small convolution over them, attention over the places.
 
 Kinds `note` and `report`, whatever prose de-identification left of them. Of a long text the beginning and the end
-are read. Pieces begin as what they say of what came of people (the first gradient of the outcomes' likelihood, where
-it stands out from chance) and of which other pieces they keep company with. Shapes: R x T items, M notes, L pieces,
-V kinds of piece, E width of a piece, D width, W windows and O outcomes of a lesson.
+are read. Pieces begin as the company they keep in people's notes, and learn from there. Shapes: R x T items, M notes,
+L pieces, V kinds of piece, E width of a piece, D width, W windows of people's lives.
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
-from lifechart.model.encoders import UNDATED, Found, Lesson, Pictures
+from lifechart.model.encoders import UNDATED, Found, Pictures
 from lifechart.model.subwords import PAD, Subwords, learn
 from lifechart.model.vocabulary import UNREAD_KINDS, Vocabulary
 
@@ -27,8 +25,9 @@ _SIZE, _FEWEST = 2000, 20
 _TAUGHT_BY = 40_000
 _HEAD, _TAIL = 48, 80
 _PIECE_WIDTH, _REACH, _VIEWS = 32, 5, 4
-_TOLD, _STANDS_OUT = 20, 4.0
-"""Components that outcomes teach at most, and by how many standard errors a piece must stand out to teach one."""
+_COMPONENTS, _RARE = 16, 0.01
+"""Components that pieces begin with; a piece that a smaller share of windows holds begins without."""
+_MORE, _ROUNDS, _TAUGHT_BY_WINDOWS = 8, 6, 8_000
 
 
 class NoteEncoder(nn.Module):
@@ -68,17 +67,14 @@ class NoteEncoder(nn.Module):
         return vectors
 
     @torch.no_grad()
-    def begin(self, contents: tuple[NDArray[Any], ...], lesson: Lesson | None) -> None:
-        """Begin the pieces' vectors from the training notes, and from what came of those who have them."""
+    def begin(self, contents: tuple[NDArray[Any], ...], known_WM: sparse.csr_array) -> None:
+        """Begin the pieces' vectors from which others they keep company with in the notes of one person."""
         (ids_ML,) = contents
         bag_MV = _bags(ids_ML, len(self.piece.weight))
-        told_VE = _told(bag_MV, lesson) if lesson is not None else np.zeros((bag_MV.shape[1], 0))
-        company_VE = _company(bag_MV, _PIECE_WIDTH - told_VE.shape[1])
-        vectors = np.concatenate([told_VE, company_VE], axis=1)
-        notes = bag_MV @ vectors
-        spread = notes.std(axis=0)
-        vectors = np.where(spread > 0, vectors / np.maximum(spread, 1e-9), 0.0)
-        self.piece.weight.copy_(torch.from_numpy(vectors.astype(np.float32)))
+        vectors = _company((known_WM @ bag_MV).tocsr())
+        vectors = vectors / max(float((bag_MV @ vectors).std(axis=0).max()), 1e-9)
+        self.piece.weight.zero_()
+        self.piece.weight[:, : vectors.shape[1]] = torch.from_numpy(vectors.astype(np.float32))
         self.piece.weight[PAD] = 0.0
         width = self.out.weight.shape[0]
         self.out.weight.copy_(torch.eye(_PIECE_WIDTH)[:width].repeat(1, _VIEWS) / _VIEWS)
@@ -128,39 +124,24 @@ def _bags(ids_ML: NDArray[Any], size: int) -> sparse.csr_array:
     return sparse.csr_array((1.0 / length[note], (note, ids_ML[note, place])), shape=(len(ids_ML), size))
 
 
-def _told(bag_MV: sparse.csr_array, lesson: Lesson) -> NDArray[np.float64]:
-    """Return directions [V, E] in which pieces differ by what came of those whose notes hold them.
+def _company(pooled_WV: sparse.csr_array) -> NDArray[np.float64]:
+    """Return directions [V, components] in which people's notes differ most: latent semantic analysis, by person.
 
-    A piece's score for an outcome is the derivative of the likelihood in the piece's weight, over its standard error.
+    What a person is like shows in words that never stand in one note together, but in one person's notes again and
+    again; by note, the same analysis found kinds of note (docs/lab-notes). Each piece counts by its own spread. By
+    subspace iteration from one fixed draw: Lanczos methods draw anew where there is less than they look for.
     """
-    pooled_WV = (lesson.known_WM @ bag_MV).tocsr()
-    there = np.diff(lesson.known_WM.indptr) > 0
-    came, expected = lesson.came_WO * there[:, None], lesson.expected_WO * there[:, None]
-    number_O = np.maximum(expected.sum(axis=0), 1e-9)
-    middle_VO = pooled_WV.T @ expected / number_O
-    gradient_VO = pooled_WV.T @ (came - expected) - middle_VO * (came - expected).sum(axis=0)
-    information_VO = pooled_WV.power(2).T @ expected - number_O * middle_VO**2
-    information_VO = np.maximum(information_VO, 1e-12)
-    score_VO = gradient_VO / np.sqrt(information_VO)
-    # A handful of onsets has no normal errors.
-    common = information_VO > 1e-9
-    loud_VO = np.where(common & (np.abs(score_VO) > _STANDS_OUT) & (came.sum(axis=0) >= _FEWEST), score_VO, 0.0)
-    left, size, _ = np.linalg.svd(loud_VO, full_matrices=False)
-    kept = min(_TOLD, int((size > 1e-6).sum()))
-    spread_V = np.sqrt(np.maximum((information_VO / number_O).mean(axis=1), 1e-12))
-    found: NDArray[np.float64] = left[:, :kept] / spread_V[:, None]
-    return found
-
-
-def _company(bag_MV: sparse.csr_array, number: int) -> NDArray[np.float64]:
-    """Return directions [V, number] in which notes differ most, rare pieces weighing more (latent semantic analysis)."""
-    few = bag_MV[:: -(-bag_MV.shape[0] // _TAUGHT_BY)]
-    holders = np.bincount(few.indices, minlength=few.shape[1])
-    rarity = np.where(holders > 0, np.log((1 + len(holders) + few.shape[0]) / (1 + holders)), 0.0)
-    weighed = few @ sparse.diags_array(rarity)
-    found = np.zeros((few.shape[1], number))
-    most = min(number, min(weighed.shape) - 1)
-    if most > 0:
-        _, size, right = svds(weighed, k=most, v0=np.ones(min(weighed.shape)), solver="arpack")
-        found[:, :most] = (right[np.argsort(-size)] * rarity).T
+    few = pooled_WV[np.diff(pooled_WV.indptr) > 0]
+    few = few[:: max(1, -(-few.shape[0] // _TAUGHT_BY_WINDOWS))].astype(np.float64)
+    holders = np.bincount(few.indices, minlength=few.shape[1]) / max(few.shape[0], 1)
+    middle = np.asarray(few.sum(axis=0)).ravel() / max(few.shape[0], 1)
+    spread = np.sqrt(np.maximum(np.asarray(few.power(2).sum(axis=0)).ravel() / max(few.shape[0], 1) - middle**2, 0.0))
+    scale = np.where((holders > _RARE) & (spread > 0), 1.0 / np.maximum(spread, 1e-9), 0.0)
+    scaled, shift = sparse.csr_array(few @ sparse.diags_array(scale)), middle * scale
+    basis = np.random.default_rng(0).standard_normal((few.shape[1], _COMPONENTS + _MORE))
+    for _ in range(_ROUNDS):
+        seen = scaled @ basis - shift @ basis
+        basis, _ = np.linalg.qr(scaled.T @ seen - np.outer(shift, seen.sum(axis=0)))
+    _, _, right = np.linalg.svd(scaled @ basis - shift @ basis, full_matrices=False)
+    found: NDArray[np.float64] = (basis @ right[:_COMPONENTS].T) * scale[:, None]
     return found
