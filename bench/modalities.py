@@ -32,9 +32,8 @@ from rich.table import Table
 from lifechart.codes.systems import URIS, join
 from lifechart.core.settings import Settings
 from lifechart.data import shards
-from lifechart.data.deidentify.structured import load_key
+from lifechart.data.deidentify.structured import load_key, subject_ids
 from lifechart.data.ingest import ingest
-from lifechart.evaluate.oracle import subject_ids
 from lifechart.ledger.log import open_log
 from lifechart.model.checkpoint import CONFIG, load_model
 from lifechart.model.encoders.image import DataSetPictures, pictures_of
