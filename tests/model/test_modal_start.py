@@ -1,4 +1,4 @@
-"""The convex beginning: what is there enters and is estimated, what is not does not, and what others found is shared."""
+"""The convex beginning: what is there enters and is estimated, what is not does not; what one found others try."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_a_product_that_neither_slot_tells_is_found_and_a_direction_is_shared() 
     windows = 8000
     subject = np.arange(windows) // 4
     state = np.zeros((windows, 2 * ITEM_WIDTH))
-    state[:, :8] = rng.standard_normal((windows // 4, 8))[subject]
+    state[:, :30] = rng.standard_normal((windows // 4, 30))[subject]
     state[:, ITEM_WIDTH] = rng.standard_normal(windows // 4)[subject]
     told = np.stack(
         [1.1 * state[:, 3] * state[:, ITEM_WIDTH] - 0.6, 0.9 * state[:, 2] - 0.4, 0.9 * state[:, 2] - 0.4], 1
@@ -66,10 +66,10 @@ def test_a_product_that_neither_slot_tells_is_found_and_a_direction_is_shared() 
     expected = np.tile(np.array([120.0, 300.0, 25.0]) / windows, (windows, 1))
     came = (rng.random((windows, 3)) < -np.expm1(-expected * np.exp(told))).astype(np.float32)
     there = np.ones((2, windows), bool)
-    fit = _Fit(state, there, (8, 1), Onsets(subject, came, expected.astype(np.float32)))
+    fit = _Fit(state, there, (30, 1), Onsets(subject, came, expected.astype(np.float32)))
     alone = fit.alone()
     assert not alone[0]
-    assert alone[1][0].basis.shape[1] == 8
+    assert alone[1][0].basis.shape[1] == 30
     assert alone[2][0].basis.shape[1] == 1
     factors, cost = fit.together(alone)
     by_slot, by_product = fit.final(alone, factors, cost)
