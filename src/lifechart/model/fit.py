@@ -157,7 +157,6 @@ class Fitter:
         if self.network.modal is not None:
             fit_modalities(
                 self.network, self.collator, self.vocabulary, self.train, self.tuning, self.seed,
-                self.recipe.recurrence_weight, self.recipe.prior,
                 lambda step, steps, loss: self.report(Progress("modalities", step, steps, loss, math.nan, math.nan)),
             )  # fmt: skip
         self.averaged.load_state_dict(self.network.state_dict())
