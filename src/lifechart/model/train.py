@@ -34,6 +34,7 @@ from lifechart.model.tokens import Tokens, tokenise
 from lifechart.model.vocabulary import build_vocabulary
 
 RESUME = "resume.pt"
+PARALLEL = ("ddp", "fsdp")
 _CALIBRATION_QUESTIONS = 8
 _MOST_SUBJECTS = 8000
 
@@ -80,6 +81,7 @@ def train(
     modalities: tuple[str, ...] | None = None,
     progress: bool | None = None,
     actor: str = "",
+    parallel: str = "ddp",
 ) -> TrainingResult:
     """Train a model on a data set and write it to `out`.
 
@@ -87,9 +89,11 @@ def train(
     had; another seed, size, or data set begins anew. `progress` shows a bar; by default only on a terminal. `actor`:
     who trains it, and so never signs for it. `modalities`: what to read besides coded events (`note`, `image`,
     `variant`, or an outsider's); by default all that the data set has. Under torchrun all ranks learn as one, and the
-    first of them writes.
-    Raises InputError for an unknown size or a data set without outcomes.
+    first of them writes; `parallel` says whether each holds all parameters (`ddp`) or a slice of them (`fsdp`).
+    Raises InputError for an unknown size or way, or a data set without outcomes.
     """
+    if parallel not in PARALLEL:
+        raise InputError("--parallel", parallel, f"one of {', '.join(PARALLEL)}")
     chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
     where = distributed.device_for(device)
     training = shards.read_split(dataset, "train")
@@ -111,6 +115,7 @@ def train(
         task = bar.add_task("train", total=None, loss=float("nan"), tuning=float("nan"), rate=0.0)
         fitter = fitting.Fitter(
             vocabulary, chosen, tokens, tuning, seed, recipe, where, out / RESUME, data_digest,
+            sharding=parallel == "fsdp",
             report=lambda at: bar.update(
                 task, description=at.stage, total=at.steps, completed=at.step, loss=at.loss, tuning=at.tuning_loss,
                 rate=at.rate,
