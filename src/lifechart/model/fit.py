@@ -30,6 +30,9 @@ from lifechart.model.steps import start_rates
 from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import Vocabulary
 
+_HAND_BACK_EVERY = 4
+"""Steps: pages that are handed back cost a hundredth of four steps to come by again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -129,6 +132,7 @@ class Fitter:
         for each in self._settled():
             each.requires_grad_(False)
         cores = self._cores()
+        threads.hand_back_freed_memory()
         with cores.at_work():
             while self.epoch < self.size.epochs and not self._stale():
                 questions, windows, groups = self._plan(self.epoch)
@@ -250,6 +254,8 @@ class Fitter:
         with torch.no_grad():
             ours, theirs = sharded.local(self.averaged.parameters()), sharded.local(self.network.parameters())
             torch._foreach_lerp_(ours, theirs, 1.0 - decay)
+        if self.step % _HAND_BACK_EVERY == 0:
+            threads.hand_back_freed_memory()
         return loss
 
     def _schedule(self) -> float:

@@ -26,8 +26,8 @@ _BLOCK = 256
 class Attend(torch.autograd.Function):
     """Causal attention with rotated queries and keys: [R, T, 3D] and the turn (RotaryTime) to [R, T, D].
 
-    Long rows go block by block, so that what lies ahead of a whole block is never computed. Their shares, which grow with
-    the square of the length, are not kept: the backward pass works them out again.
+    Long rows go block by block, so that what lies ahead of a whole block is never computed. Their shares, which grow
+    with the square of the length, are not kept: the backward pass works them out again.
     """
 
     @staticmethod
