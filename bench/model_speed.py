@@ -26,6 +26,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from bench._equal_skill import equal_skill
 from bench._generation import generation
 from bench._peers_lifechart import prepare as prepare_ours
 from bench._peers_records import Records
@@ -56,7 +57,10 @@ def main(quick: bool) -> dict[str, float]:
         for _ in range(turns):
             for name, results in measured.items():
                 results.append(run(name, folder, seconds))
-        generated = generation(pl.read_parquet(folder / "events.parquet"), quick)
+        events = pl.read_parquet(folder / "events.parquet")
+        generated = generation(events, quick)
+        if not quick:
+            equal_skill(events, 1_500)
     figures = {name: best(results) for name, results in measured.items()}
     show(figures)
     fastest = max(ethos, key=lambda name: figures[name]["rate"])
