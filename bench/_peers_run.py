@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
 def resident() -> float:
@@ -30,10 +31,12 @@ def main(name: str, folder: Path, seconds: float) -> None:
     from bench import _peers_delphi, _peers_ethos
     from bench._peers_records import Records
 
-    ours = None
+    ours: Any = None
     if peer == "lifechart":
-        from bench._peers_lifechart import learn as ours
+        from bench import _peers_lifechart
         from lifechart.model.encoders import encoder
+
+        ours = _peers_lifechart.learn
 
         encoder("event")  # Imports what reads images and genomes as well.
     torch.linalg.vector_norm(torch.ones(1))

@@ -149,9 +149,12 @@ def train(
     if labels is not None:
         refuse_beside_labels(
             {
-                "--stack": stack or None, "--epochs": epochs, "--device": device, "--modalities": modalities,
+                "--stack": stack or None,
+                "--epochs": epochs,
+                "--device": device,
+                "--modalities": modalities,
                 "--parallel": None if parallel == "ddp" else parallel,
-            }  # fmt: skip
+            }
         )
         learn_labels(dataset, labels, out, seed, horizon, everybody)
         return
