@@ -105,7 +105,7 @@ def ingest(
 def train(
     dataset: Annotated[Path, typer.Argument(help="A data set of `lifechart ingest`; with --labels any in MEDS.")],
     out: Out,
-    size: Annotated[str, typer.Option(help="xs, s, m or l.")] = "s",
+    size: Annotated[str, typer.Option(help="xs, s, m, l; auto: by the number of events.")] = "auto",
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default the size's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
@@ -187,6 +187,7 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Find out what a model is worth, beside boosted trees and, where it is known, the truth."""
+    from lifechart.care.risk import policy
     from lifechart.data.deidentify import structured
     from lifechart.evaluate import examine, fairness, summary
     from lifechart.ledger.log import open_log
@@ -205,6 +206,7 @@ def evaluate(
             key=structured.load_key(settings) if truth else None,
             max_prompts=max_prompts,
             thresholds=fairness.parse_thresholds(threshold or []),
+            abstains_from=policy()["abstain_novelty"],
             seed=seed,
         )
     print_rows(summary.table(report))
