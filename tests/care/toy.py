@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from lifechart.core.capability import Grounds
-from lifechart.core.forecast import Driver, Forecast, Interval, Risk
+from lifechart.core.forecast import Alike, Became, Driver, Forecast, Interval, Risk
 from lifechart.core.report import Metric, Report
 from lifechart.core.timeline import BIRTH, Timeline
 
@@ -23,6 +23,10 @@ NAMES = {
 HORIZONS = (30, 90, 365, 1825)
 AS_OF = datetime(2026, 1, 10, 12)
 DIGEST = "ab" * 32
+ALIKE = Alike(
+    200, 6400, 1825, (Became(HEART_FAILURE, 180, 45), Became(LUNG_CANCER, 200, None), Became("SNOMED//1", 200, 50)),
+    "ef" * 32,
+)  # fmt: skip
 USUAL = {HEART_FAILURE: 0.05, DIABETES: 0.04, LUNG_CANCER: 0.002}
 
 
@@ -36,6 +40,7 @@ class ToyForecaster:
     digest: str = DIGEST
     outcomes: tuple[str, ...] = OUTCOMES
     horizons: tuple[int, ...] = HORIZONS
+    alike: Alike | None = None
 
     def risks(self, events: pl.DataFrame, prompts: pl.DataFrame) -> np.ndarray:
         one = [[1 - (1 - self.yearly[code]) ** (days / 365) for days in self.horizons] for code in self.outcomes]
@@ -51,7 +56,7 @@ class ToyForecaster:
             for code, row in zip(self.outcomes, values, strict=True)
             for days, p in zip(self.horizons, row, strict=True)
         )
-        return Forecast(timeline.subject_id, as_of, risks, self.novelty, self.digest)
+        return Forecast(timeline.subject_id, as_of, risks, self.novelty, self.digest, self.alike)
 
 
 def report(**changes: object) -> Report:
@@ -62,9 +67,13 @@ def report(**changes: object) -> Report:
             share = 1 - (1 - USUAL[code]) ** (days / 365)
             for subgroup, num in (("all", 4000), ("sex=female", 2000), ("age=65-79", 1000), ("age=18-39", 1500)):
                 counts = {"num_prompts": num, "num_events": round(num * share)}
-                for name, value in (("auroc", 0.8), ("brier", 0.03), ("calibration_slope", 0.97)):
+                figures = {"auroc": 0.8, "brier": 0.03, "calibration_slope": 0.97, "observed_expected": 1.04}
+                for name, value in figures.items():
                     interval = Interval(value - 0.02, value + 0.02)
                     rows.append(Metric(name, value, interval, "toy", code, days, "new", subgroup, **counts))
+    for subgroup in ("all", "age=65-79"):
+        held = Interval(0.93, 0.96)
+        rows.append(Metric("true_risk_in_interval", 0.948, held, "toy", "*", 365, subgroup=subgroup, num_prompts=4000))
     fields = {
         "model_digest": DIGEST,
         "data_digest": "cd" * 32,

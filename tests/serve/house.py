@@ -25,7 +25,7 @@ from lifechart.serve.app import create_app, open_house, server_config
 from lifechart.serve.bedside import House
 from lifechart.serve.predict import Desk, Predictor
 from lifechart.serve.records import Ehr
-from tests.care.toy import DIGEST, ToyForecaster, report
+from tests.care.toy import ALIKE, DIGEST, ToyForecaster, report
 from tests.serve.toy_ehr import BASE, ToyEhr
 from tests.undemanding import undemanding
 
@@ -88,7 +88,7 @@ def hospital(folder: Path) -> Iterator[Hospital]:
         fhir_url=BASE,
         phases=undemanding(folder / "phases.toml"),
     )
-    ehr, forecaster = ToyEhr(), ToyForecaster()
+    ehr, forecaster = ToyEhr(), ToyForecaster(alike=ALIKE)
     # Threads in the place of processes, so that a test can turn the forecaster; test_predict has the processes.
     hire = partial(ThreadPoolExecutor, 1)
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from lifechart.core.capability import Phase
+from lifechart.core.forecast import Alike
 from lifechart.ledger.trace import trace
 from lifechart.serve.store import Decision
 from tests.care.toy import HEART_FAILURE, LUNG_CANCER
@@ -50,11 +51,30 @@ def test_risks_with_interval_horizon_comparison_and_evidence(ward: Hospital) -> 
         "Heart failure 20% within 1 year",
         "About 1 in 5; moderately certain (14% to 28%). 4.0 times what is usual for patients aged 65 to 79 (5.0%).",
         "within 5 years 67% 47% to 94%",
-        "Patients aged 65 to 79 1,000 50 (5.0%) 0.80 (0.78–0.82)",
+        "Patients aged 65 to 79 1,000 50 (5.0%) AUROC 0.80 (0.78–0.82)",
         "Everyone examined 4,000 200 (5.0%)",
         "It names no cause",
+        "AUROC 0.80 (0.78–0.82) Observed / expected 1.04 (1.02–1.06) Intervals held 95%",
+        "of the 200 people most like this one, about 180 had not had it before; about 45 of them had it within 5 years",
+        "Index of 6,400 de-identified people whom the model learnt from; counts rounded to a multiple of 5",
     ):
         assert words in text, words
+
+
+def test_what_became_of_like_people_is_audited_and_no_flag_and_no_forecast(ward: Hospital) -> None:
+    page = ward.client.get("/patients/ines").text
+    said = ward.statements("answer")[-1].predicate
+    assert {"outcome": HEART_FAILURE, "horizon_days": 1825, "share": 0.25} in said["background"]
+    assert 0.25 not in [claim["probability"] for claim in said["claims"]]
+    assert "Act on this first" not in page
+    assert not [about for about in said["cards"] if about.startswith("flag")]
+
+
+def test_why_nobody_is_counted_is_said_once(ward: Hospital) -> None:
+    ward.forecaster.alike = Alike(0, 0, 1825, (), "", "the model was trained under a promise")
+    page = ward.client.get("/patients/ines").text
+    assert page.count("Nobody is counted who was like this person: the model was trained under a promise.") == 1
+    assert "lc-alike" not in page
 
 
 def test_every_link_into_the_chart_has_its_place_once(ward: Hospital) -> None:

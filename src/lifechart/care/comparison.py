@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from lifechart.core.report import EVERYONE, Metric, Report
@@ -44,15 +44,29 @@ class Examined:
             self._groups.setdefault(key, {}).setdefault(metric.subgroup, {})[metric.name] = metric
 
     def like(
-        self, forecaster: str, outcome: str, horizon_days: int, age: float, sex: str, onset: str = NEW
+        self,
+        forecaster: str,
+        outcome: str,
+        horizon_days: int,
+        age: float,
+        sex: str,
+        onset: str = NEW,
+        others: Collection[str] = (),
     ) -> list[Comparison]:
         """Return the groups that a person of this age (years) and sex is in, narrowest first, everyone last.
 
-        Groups that the report has no row for are left out; an empty list means that this was not examined.
+        `others`: further groups that the chart states, as in core.report.stated (`race=White`). Groups that the report
+        has no row for are left out; an empty list means that this was not examined.
         """
         groups = self._groups.get((forecaster, outcome, horizon_days, onset), {})
-        found = [_comparison(subgroup, metrics) for subgroup, metrics in groups.items() if _holds(subgroup, age, sex)]
+        found = [
+            _comparison(subgroup, metrics) for subgroup, metrics in groups.items() if _holds(subgroup, age, sex, others)
+        ]
         return sorted(found, key=lambda each: (_breadth(each.subgroup), each.subgroup))
+
+    def row(self, forecaster: str, outcome: str, horizon_days: int, subgroup: str, name: str) -> Metric | None:
+        """Return one figure of new onset, if the report has it."""
+        return self._groups.get((forecaster, outcome, horizon_days, NEW), {}).get(subgroup, {}).get(name)
 
 
 _latest: Examined | None = None
@@ -102,15 +116,16 @@ def _breadth(subgroup: str) -> tuple[int, int]:
     return -len(parts), -sum(part.startswith("age=") for part in parts)
 
 
-def _holds(subgroup: str, age: float, sex: str) -> bool:
-    return all(_part_holds(part, age, sex) for part in _parts(subgroup))
+def _holds(subgroup: str, age: float, sex: str, others: Collection[str]) -> bool:
+    # A value may itself hold what joins two parts, as "White; Hispanic" does.
+    return subgroup in others or all(_part_holds(part, age, sex, others) for part in _parts(subgroup))
 
 
-def _part_holds(part: str, age: float, sex: str) -> bool:
+def _part_holds(part: str, age: float, sex: str, others: Collection[str]) -> bool:
     if band := _BAND.match(part):
         low, high = band.groups()
         return int(low) <= age < (int(high) + 1 if high else math.inf)
-    return part == f"sex={sex}"
+    return part == f"sex={sex}" or part in others
 
 
 def _in_words(subgroup: str) -> str:
@@ -121,4 +136,8 @@ def _in_words(subgroup: str) -> str:
     for band in filter(None, map(_BAND.match, parts)):
         low, high = band.groups()
         words += f" aged {low} to {high}" if high else f" aged {low} and over"
+    for part in parts:
+        attribute, _, value = part.partition("=")
+        if attribute not in ("age", "sex"):
+            words += f" whose {attribute} is recorded as {value}"
     return words

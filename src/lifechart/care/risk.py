@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lifechart.care import red_flags
+from lifechart.care import alike, red_flags
+from lifechart.care.alike import horizon_in_words, in_percent
 from lifechart.care.comparison import Comparison, examined, excess, nearest
 from lifechart.core.answer import Answer, Claim, Disposition, Evidence, EvidenceKind
 from lifechart.core.capability import Declaration, Grounds, Role
@@ -83,10 +84,12 @@ class RiskCapability:
         disposition, reason, forecast = _judge(timeline, as_of, grounds)
         limits = (*DECLARATION.limits, *_cautions(timeline, as_of, forecast))
         claims = tuple(_risk_claims(timeline, as_of, grounds, forecast)) if forecast is not None else ()
+        background = tuple(alike.claims(forecast, claims, grounds)) if forecast is not None else ()
         if flags:
             first = "; ".join(claim.text for claim in flags)
             disposition, reason = Disposition.ESCALATED, f"{first}.{' ' + reason if reason else ''}"
-        return Answer("risk", disposition, as_of, grounds.forecaster.digest, flags + claims, reason, limits)
+        digest = grounds.forecaster.digest
+        return Answer("risk", disposition, as_of, digest, flags + claims, reason, limits, background)
 
 
 capability = RiskCapability()
@@ -172,9 +175,9 @@ def _rank(grounds: Grounds, forecast: Forecast, age: float, sex: str) -> list[_R
 def _risk_claim(items: dict[int, dict[str, Any]], grounds: Grounds, risk: Risk, comparison: Comparison) -> Claim:
     name = grounds.report.outcome_names.get(risk.outcome, risk.outcome)
     text = (
-        f"{name} {horizon_in_words(risk.horizon_days)}: {_percent(risk.probability)} "
-        f"({_percent(risk.interval.low)} to {_percent(risk.interval.high)}); "
-        f"{_percent(comparison.usual)} is usual for {comparison.people}"
+        f"{name} {horizon_in_words(risk.horizon_days)}: {in_percent(risk.probability)} "
+        f"({in_percent(risk.interval.low)} to {in_percent(risk.interval.high)}); "
+        f"{in_percent(comparison.usual)} is usual for {comparison.people}"
     )
     evidence = [_driver_evidence(items[driver.position], driver, grounds.names) for driver in risk.drivers]
     evidence.append(Evidence(EvidenceKind.MODEL, grounds.forecaster.digest, f"Model {grounds.forecaster.name}"))
@@ -209,25 +212,6 @@ def _flag_claim(raised: red_flags.Raised, names: dict[str, str]) -> Claim:
     )
     threshold = Evidence(EvidenceKind.LITERATURE, raised.flag.source, raised.flag.says)
     return Claim(text, (chart, threshold))
-
-
-def horizon_in_words(days: int) -> str:
-    """Return a horizon as it is said.
-
-    >>> [horizon_in_words(days) for days in (30, 365, 1825)]
-    ['within 30 days', 'within 1 year', 'within 5 years']
-    """
-    years = round(days / 365.25)
-    if years < 1 or abs(days / 365.25 - years) > 0.05:
-        return f"within {days} days"
-    return f"within {years} year{'s' if years > 1 else ''}"
-
-
-def _percent(probability: float) -> str:
-    percent = 100 * probability
-    if 0 < percent < 0.1:
-        return "under 0.1%"
-    return f"{percent:.1f}%" if percent < 10 else f"{percent:.0f}%"
 
 
 def _share(novelty: float) -> str:

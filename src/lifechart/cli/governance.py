@@ -187,6 +187,7 @@ def validate(
     out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
 ) -> None:
     """Carry a registered protocol out, once, on data that nobody had looked at; exit 1 if it is not met."""
+    from lifechart.care.risk import policy
     from lifechart.data import shards
     from lifechart.evaluate import examine
     from lifechart.ledger.log import open_log
@@ -198,7 +199,10 @@ def validate(
     with closing(open_log(settings)) as log:
         registry = open_registry(settings, log)
         registered = validation.prepare(registry, digest, shards.dataset_digest(dataset))
-        report = examine.examine(dataset, load_forecaster(model), out, log=log, registered=registered.original)
+        report = examine.examine(
+            dataset, load_forecaster(model), out, log=log, registered=registered.original,
+            abstains_from=policy()["abstain_novelty"],
+        )  # fmt: skip
         found = validation.conclude(log, registry, registered, report, actor=me())
     print_rows(found.verdict.table())
     for reason in found.reasons:

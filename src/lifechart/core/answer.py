@@ -72,6 +72,8 @@ class Answer:
     reason: str = ""
     """Why the capability did not simply answer; empty when it did."""
     limits: tuple[str, ...] = field(default=())
+    background: tuple[Claim, ...] = field(default=())
+    """What became of other people, said beside the claims and never in their place: no forecast of this person."""
 
     def __post_init__(self) -> None:
         if self.disposition is not Disposition.ANSWERED and not self.reason:

@@ -60,6 +60,32 @@ class Risk:
 
 
 @dataclass(frozen=True, slots=True)
+class Became:
+    """What became of those among the people most alike who had not had an outcome before; counts are rounded."""
+
+    outcome: str
+    at_risk: int
+    had: int | None
+    """How many had it within the horizon; None: too few to be counted, none perhaps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """The people most like this one among those that a model learnt from, in aggregates alone."""
+
+    people: int
+    """How many the counts are about."""
+    among: int
+    """How many there were to choose them from."""
+    horizon_days: int
+    became: tuple[Became, ...]
+    digest: str
+    """SHA-256 of the index that they were found in; empty where there is none."""
+    refusal: str = ""
+    """Why nobody is counted; empty where somebody is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """Risks of one patient at one time, by one model."""
 
@@ -69,6 +95,8 @@ class Forecast:
     novelty: float
     """Share of the training patients whose charts were less unusual than this one (0 to 1)."""
     model_digest: str
+    alike: Alike | None = None
+    """What became of the people most like this one; None where the model keeps no index of them."""
 
     def risk(self, outcome: str, horizon_days: int) -> Risk:
         """Return one risk; raises InputError if this model does not forecast it."""
@@ -121,3 +149,22 @@ class Situated(Protocol):
 
         Arguments as for `Forecaster.risks`.
         """
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A forecaster that also tells, for many prompts at once, within what its risks lie; examination asks whether so.
+
+    The intervals are those of `Forecaster.forecast`.
+    """
+
+    def intervals(self, events: pl.DataFrame, prompts: pl.DataFrame) -> NDArray[np.float32]:
+        """Return lower and upper 95% bounds, [prompts, outcomes, horizons, 2]. Arguments as for `Forecaster.risks`."""
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A forecaster that seeks the drivers of one outcome when asked to, rather than of those that stand out alone."""
+
+    def explain(self, timeline: Timeline, as_of: datetime, outcome: str) -> Forecast:
+        """Return what `Forecaster.forecast` does, with the drivers of this outcome sought for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,28 @@ from lifechart.core.errors import InputError
 from lifechart.core.forecast import Interval
 
 EVERYONE = "all"
+ATTRIBUTES = {
+    "GENDER": "sex",
+    "RACE": "race",
+    "ETHNICITY": "ethnicity",
+    "LANGUAGE": "language",
+    "PAYER": "payer",
+    "INSURANCE": "payer",
+    "SITE": "site",
+}
+"""Systems of undated codes, and the attribute that each one states; a Report's subgroups are of these and of age."""
+
+
+def stated(code: str, names: Mapping[str, str]) -> str | None:
+    """Return the subgroup that an undated code puts a person in, or None: its own word, or a number's display name.
+
+    >>> stated("GENDER//female", {}), stated("RACE//2106-3", {"RACE//2106-3": "White"}), stated("SITE//a//b", {})
+    ('sex=female', 'race=White', None)
+    """
+    system, _, value = code.partition("//")
+    if system not in ATTRIBUTES or not value or "//" in value:
+        return None
+    return f"{ATTRIBUTES[system]}={names.get(code, value) if value[0].isdigit() else value}"
 
 
 @dataclass(frozen=True, slots=True)

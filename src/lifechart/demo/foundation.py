@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from lifechart.care.risk import policy
 from lifechart.core.capability import Phase
 from lifechart.demo.stages import STAFF, Life
 from lifechart.demo.ward import STEWARD
@@ -147,6 +148,7 @@ def evaluate(life: Life, dataset: str, model: str) -> None:
         baselines=False,
         horizons=HORIZONS,
         seed=life.seed,
+        abstains_from=policy()["abstain_novelty"],
         progress=False,
     )
 

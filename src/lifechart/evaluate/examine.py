@@ -17,7 +17,7 @@ from lifechart.core.errors import InputError
 from lifechart.core.forecast import Forecaster
 from lifechart.core.report import Report
 from lifechart.data import shards
-from lifechart.evaluate import fairness, findings, followed, headline, missing, page
+from lifechart.evaluate import certainty, fairness, findings, followed, headline, missing, page, side_by_side
 from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.baselines import BoostedTrees
 from lifechart.evaluate.fairness import Fairness
@@ -28,7 +28,7 @@ from lifechart.evaluate.tasks import Task, default_task
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
 
-METHOD = "4"
+METHOD = "5"
 """Raised whenever the same protocol file would give other numbers."""
 
 Advance = Callable[[float, str], None]
@@ -52,6 +52,7 @@ def examine(
     seed: int = 0,
     registered: str = "",
     thresholds: Mapping[str, float] | None = None,
+    abstains_from: float | None = None,
     progress: bool | None = None,
 ) -> Report:
     """Examine `forecaster` on the data set's held-out patients; write `out`/report.json, fairness.json and report.html.
@@ -62,7 +63,8 @@ def examine(
     `max_prompts`: keep that many by lot. `bootstrap`: resamples of the patients behind each interval. `min_events`:
     occurrences with which an outcome enters the overall figures. `registered`: digest of the registered protocol that
     is carried out by this, if one is (release.protocol). `thresholds`: by outcome, the risk from which somebody acts,
-    at which groups are compared (see `fairness`). `progress`: None shows a bar on a terminal. Returns the Report.
+    at which groups are compared (see `fairness`). `abstains_from`: the novelty above which the capability that is to
+    use the model declines to answer; the page marks it. `progress`: None shows a bar on a terminal. Returns the Report.
     Raises InputError where the forecaster breaks its contract, looks ahead, or nothing can be asked.
     """
     started = time.monotonic()
@@ -105,6 +107,7 @@ def examine(
         "min_events": min_events,
         "seed": seed,
         "withheld": sorted(set(question.outcomes) - {outcome for outcome, _, _ in reportable}),
+        "abstains_from": abstains_from,
         "seconds": round(time.monotonic() - started, 1),
     }
     report.save(out / "report.json")
@@ -157,6 +160,7 @@ def _find(
     advance(0.9, "metrics")
     metrics, estimates = findings.measure(question, scorers, scores, reportable)
     metrics += headline.rows(estimates, question.task.main_horizon_days, min_events)
+    metrics += side_by_side.beside(question, scorers, scores, min_events)
     model = scorers[0].name
     metrics += findings.by_subgroup(question, model, scores[model], reportable, names)
     drawn = {name: table for name, table in scores.items() if name in (model, TREES)}
@@ -165,6 +169,8 @@ def _find(
     metrics += followed.metrics(question, worth, scores)
     advance(0.93, "records that hold less")
     metrics += missing.metrics(question, scorers[0], scores[model], min_events)
+    advance(0.94, "intervals")
+    metrics += certainty.metrics(question, scorers[0], scores, names, min_events)
     advance(0.95, "groups")
     fair = fairness.examine(question, scores[model], [each.outcome for each in worth], names, thresholds)
     return metrics, findings.curves(question, scores, reportable), worth, fair

@@ -13,10 +13,10 @@ import numpy as np
 from lifechart.core import durable
 from lifechart.core.forecast import Interval
 from lifechart.core.report import EVERYONE, Metric, Report
-from lifechart.evaluate import figures, followed, missing, verdicts
+from lifechart.evaluate import answering, figures, followed, missing, verdicts
 from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.fairness import Fairness
-from lifechart.evaluate.findings import Curves, Worth
+from lifechart.evaluate.findings import SUBGROUP_METRICS, Curves, Worth
 from lifechart.evaluate.headline import ALL_OUTCOMES, LATENT, MIN_REACHABLE, RECORD, SURELY_REACHABLE
 from lifechart.evaluate.metrics import METRICS
 from lifechart.evaluate.question import MIN_PEOPLE
@@ -90,6 +90,7 @@ def render(examination: Examination) -> str:
         worth=_worth(examination),
         followed=_followed(report),
         missing=_missing(report, examination.model),
+        certain=answering.section(report, examination.model, examination.facts.get("abstains_from")),
         groups=_groups(report, examination.model),
         fairness=verdicts.section(examination.fairness, report.outcome_names),
         tables=_tables(index, forecasters, report.outcome_names),
@@ -195,7 +196,7 @@ def _groups(report: Report, model: str) -> list[dict[str, Any]]:
     }
     groups: dict[str, list[Metric]] = {}
     for metric in report.metrics:
-        if metric.subgroup != EVERYONE:
+        if metric.subgroup != EVERYONE and metric.name in SUBGROUP_METRICS:
             groups.setdefault(metric.subgroup, []).append(metric)
     found = []
     for name, metrics in sorted(groups.items()):
@@ -218,7 +219,8 @@ def _groups(report: Report, model: str) -> list[dict[str, Any]]:
 
 
 def _horizon_of_groups(report: Report) -> int | None:
-    return next((metric.horizon_days for metric in report.metrics if metric.subgroup != EVERYONE), None)
+    named = (metric for metric in report.metrics if metric.name in SUBGROUP_METRICS)
+    return next((metric.horizon_days for metric in named if metric.subgroup != EVERYONE), None)
 
 
 def _tables(index: Index, forecasters: list[str], names: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -8,20 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lifechart.core.report import ATTRIBUTES, stated
 from lifechart.data.history import DAY, History, microseconds
 
 AGE_BANDS = ((0, 17), (18, 39), (40, 64), (65, 79), (80, None))
 """Years of age at the prompt, both ends included."""
-ATTRIBUTES = {
-    "GENDER": "sex",
-    "RACE": "race",
-    "ETHNICITY": "ethnicity",
-    "LANGUAGE": "language",
-    "PAYER": "payer",
-    "INSURANCE": "payer",
-    "SITE": "site",
-}
-"""Systems of undated codes, and the attribute that each one states."""
 
 
 def age_band(age: float) -> str:
@@ -47,7 +38,7 @@ def subgroups(
     ages = (microseconds(prompts["prediction_time"]) - history.births[owner]) / (365.25 * DAY)
     bands = np.array([age_band(age) for age in ages])
     groups = {f"age={band}": bands == band for band in sorted(set(bands.tolist()))}
-    stated = (
+    found = (
         events.filter(pl.col("time").is_null())
         .select("subject_id", part=pl.col("code").cast(pl.String).str.split("//"))
         .filter(pl.col("part").list.len() == 2)
@@ -56,9 +47,9 @@ def subgroups(
         .unique()
         .sort("system", "value", "subject_id")
     )
-    for (system, value), rows in stated.group_by(["system", "value"], maintain_order=True):
+    for (system, value), rows in found.group_by(["system", "value"], maintain_order=True):
         members = prompts["subject_id"].is_in(rows["subject_id"].to_list()).to_numpy()
-        code = str(value)
-        said = names.get(f"{system}//{code}", code) if code[:1].isdigit() else code
-        groups[f"{ATTRIBUTES[str(system)]}={said}"] = members
+        group = stated(f"{system}//{value}", names)
+        if group is not None:
+            groups[group] = members
     return groups

@@ -7,7 +7,8 @@ split. Shapes: Q questions, O outcomes, B intervals of time, Z the last layer's 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,12 @@ _COMMON_SPREAD = (1.0, 0.3)
 _RIDGE = 20.0
 _BINS = 10
 _FEWEST_EVENTS = 5.0
+TAILS = (-6.5, 3.2)
+"""Where 95% of the errors of a log cumulative hazard lie, in spreads of the excess loss: docs/lab-notes/0380."""
+NOTHING = 1e-5
+"""A lower bound under this is no bound: whoever cannot have an outcome at all is told a tiny risk of it."""
+OWN_PART, _MOST_RELATIVE = 0.2, 9.0
+"""The part of the squared error that goes with the last layer's own, and how far that may carry it."""
 _SCALES = np.geomspace(0.25, 16.0, 61)
 
 
@@ -42,6 +49,10 @@ class Calibration:
     state_mean: NDArray[np.float32]
     state_whitening: NDArray[np.float32]
     distances: NDArray[np.float32]
+    usual_error: NDArray[np.float32] | None = None
+    """The last layer's mean squared standard error on the tuning split [O], before `scale`."""
+    doubt: NDArray[np.float32] | None = None
+    """[O] the excess loss in nats an event (model.doubt); None in a private model, whose patients are not halved."""
 
     def hazards(self, log_hazard: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return recalibrated log hazards [Q, O, B]."""
@@ -55,6 +66,23 @@ class Calibration:
         errors: NDArray[np.float32] = np.linalg.norm(np.einsum("qy,oyx->qox", state, self.spread), axis=2) * self.scale
         return errors
 
+    def bounds(
+        self, probability: NDArray[np.float32], state: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the 95% bounds, each [Q, O, B], of probabilities [Q, O, B] that were told from states [Q, Z].
+
+        Where the excess loss is known, the error of a log cumulative hazard has the spread that it implies, larger
+        for who is unusual to the last layer, and the tails that errors had on the simulated hospital (TAILS).
+        """
+        error = self.errors(state)
+        if self.doubt is None or self.usual_error is None:
+            low, high = around(probability, error[:, :, None])
+            return low, high
+        relative = np.minimum(np.square(error / self.scale) / self.usual_error, _MOST_RELATIVE)
+        spread = np.sqrt(2 * self.doubt * (1 - OWN_PART + OWN_PART * relative))[:, :, None]
+        low = moved(probability, TAILS[0] * spread, np.minimum)
+        return np.where(low < NOTHING, np.float32(0), low), moved(probability, TAILS[1] * spread, np.maximum)
+
     def novelty(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the share of the tuning split's states that lie nearer to their middle [Q]."""
         distance = _distances(state, self.state_mean, self.state_whitening)
@@ -63,27 +91,42 @@ class Calibration:
     def save(self, path: Path) -> None:
         """Write as NumPy arrays, whole or not at all."""
         with durable.replacing(path) as aside, aside.open("wb") as file:
-            np.savez(file, **{each.name: getattr(self, each.name) for each in fields(self)})
+            arrays = {each.name: getattr(self, each.name) for each in fields(self)}
+            np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{each.name: arrays[each.name] for each in fields(cls)})
+            return cls(**{each.name: arrays[each.name] for each in fields(cls) if each.name in arrays})
+
+
+def moved(
+    probability: NDArray[np.float32], by: NDArray[np.float32], side: Callable[..., NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Return probabilities whose log cumulative hazards lie `by` higher. `side`: np.minimum or np.maximum, so that
+    rounding leaves the probability inside.
+    """
+    bounded = np.clip(probability.astype(np.float64), 1e-12, 1 - 1e-9)
+    out = -np.expm1(-np.exp(np.log(-np.log1p(-bounded)) + by))
+    return side(out.astype(np.float32), probability)
 
 
 def around(probability: NDArray[np.float32], error: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
     """Return the 95% bounds of probabilities whose log cumulative hazards have these standard errors."""
-    bounded = np.clip(probability.astype(np.float64), 1e-12, 1 - 1e-9)
-    log_cumulative = np.log(-np.log1p(-bounded))
-    low, high = (-np.expm1(-np.exp(log_cumulative + side * Z_95 * error)) for side in (-1, 1))
-    return np.minimum(low, probability).astype(np.float32), np.maximum(high, probability).astype(np.float32)
+    return moved(probability, -Z_95 * error, np.minimum), moved(probability, Z_95 * error, np.maximum)
 
 
 def calibrate(
-    training: tuple[Told, Labels, NDArray[np.int64]], tuning: tuple[Told, Labels, NDArray[np.int64]], death: int | None
+    training: tuple[Told, Labels, NDArray[np.int64]],
+    tuning: tuple[Told, Labels, NDArray[np.int64]],
+    death: int | None,
+    excess: NDArray[np.float32] | None = None,
 ) -> Calibration:
-    """Fit everything. Each argument: what was told, what came of it, and whose question it was (sorted)."""
+    """Fit everything. Each of the first two: what was told, what came of it, and whose question it was (sorted).
+
+    `excess`: what `doubt.excess_loss` found; without it intervals are the last layer's alone.
+    """
     told, labels, subject = tuning
     centre, intercept, slope = recalibrate(told, labels)
     mean, whitening = _middle(told.state)
@@ -93,9 +136,12 @@ def calibrate(
     )  # fmt: skip
     probability = cumulative_incidence(unscaled.hazards(told.log_hazard), death)
     scale = interval_scale(probability, unscaled.errors(told.state), told.had, labels, subject)
-    return Calibration(
-        **{each.name: getattr(unscaled, each.name) for each in fields(unscaled) if each.name != "scale"},
+    usual = np.maximum(np.square(unscaled.errors(told.state)).mean(axis=0), 1e-12)
+    return replace(
+        unscaled,
         scale=np.array([scale], dtype=np.float32),
+        usual_error=usual.astype(np.float32),
+        doubt=excess,
     )
 
 

@@ -24,7 +24,7 @@ from lifechart.model.questions import Questions, ask, history
 from lifechart.model.tokens import Entries, Tokens, tokens_of, with_items
 from lifechart.model.vocabulary import QUANTILES
 
-NUM_LEFT_OUT = 5
+NUM_LEFT_OUT = 6
 """Events left out in turn."""
 _LEAST_EFFECT = 0.03
 _LEADING = 6
@@ -73,11 +73,16 @@ def drivers_of(
     return found
 
 
-def look(model: Model, collator: Collator, tokens: Tokens, questions: Questions) -> Look:
+def look(
+    model: Model, collator: Collator, tokens: Tokens, questions: Questions, about: NDArray[np.int64] | None = None
+) -> Look:
     """Answer one question as `tell` does, and choose up to NUM_LEFT_OUT rows that matter for what stands out.
 
-    An outcome stands out by how far its hazard lies from the usual. For those, an event's weight is what its code's
-    entries of the history add to the log hazard, the wide part directly and the deep part to first order.
+    `about`: outcomes to choose for, in the place of those that stand out.
+
+    An outcome stands out by how far its hazard lies above the usual. For each of the leading ones, an event's weight is
+    what its code's entries of the history add to the log hazard, the wide part directly and the deep part to first
+    order, and what its place in the backbone adds to all of them. Each outcome in turn names its next strongest.
     """
     windows = cut(tokens, questions, collator.context)
     batch, _ = collator.batch(tokens, questions, windows, np.arange(1))
@@ -94,24 +99,33 @@ def look(model: Model, collator: Collator, tokens: Tokens, questions: Questions)
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
         log_hazard, state = head.forecast(hidden_QD, code_QZ, wide_QO.detach(), batch.features_QF, batch.had_QO)
         if modal is not None and batch.modal is not None:
-            log_hazard = log_hazard + modal(batch.modal).unsqueeze(-1)
+            log_hazard = log_hazard + modal(batch.modal, batch.had_QO).unsqueeze(-1)
         log_hazard_QOB, state_QZ = (part.detach().float().cpu().numpy() for part in (log_hazard, state))
         told = Told(log_hazard_QOB, state_QZ, batch.had_QO.cpu().numpy())
-        leading = torch.from_numpy(_leading(model, told))
-        total = log_hazard[0, leading].mean(dim=1).sum()
-        by_event, by_code = torch.autograd.grad(total, [x_RTD, code_QZ])
+        leading = torch.from_numpy(_leading(model, told) if about is None else about)
+        height_L = log_hazard[0, leading].mean(dim=1)
+        by_code_LZ = torch.cat([torch.autograd.grad(each, code_QZ, retain_graph=True)[0] for each in height_L])
+        (by_event,) = torch.autograd.grad(height_L.sum(), x_RTD)
     weights = head.history.weight.detach()[batch.history[0]] * batch.history[1].unsqueeze(1)
-    deep = weights[:, : head.rank] @ by_code[0]
-    wide = weights[:, head.rank :][:, leading].abs().sum(dim=1)
-    score = np.zeros(len(tokens))
+    added_L = weights[:, : head.rank] @ by_code_LZ.T + weights[:, head.rank :][:, leading]
+    score_L = np.zeros((len(tokens), len(leading)))
     past = history(tokens, questions, model.vocabulary.valued, len(QUANTILES))
-    np.add.at(score, past.token, (deep.abs() + wide).cpu().numpy())
+    np.add.at(score_L, past.token, added_L.cpu().numpy())
     window_rows = np.arange(windows.first[0] - windows.lead[0], windows.last[0])
     window_rows[: windows.lead[0]] = np.arange(windows.lead[0])
-    score[window_rows] += (by_event * x_RTD).sum(-1).abs().detach().flatten().cpu().numpy()[: len(window_rows)]
-    score[tokens.row < 0] = 0.0
-    best = np.argsort(-score)[:NUM_LEFT_OUT]
-    return Look(told, best[score[best] > 0])
+    here = (by_event * x_RTD).sum(-1).detach().flatten().cpu().numpy()[: len(window_rows)]
+    score_L[window_rows] += here[:, None] / len(leading)
+    return Look(told, _in_turn(np.where(tokens.row[:, None] < 0, 0.0, np.abs(score_L))))
+
+
+def _in_turn(score: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return up to NUM_LEFT_OUT rows: each column's strongest in the columns' order, then each one's next.
+
+    score: [N, columns].
+    """
+    best = np.argsort(-score, axis=0, kind="stable")[:NUM_LEFT_OUT]
+    named = [row for place in best for row, own in zip(place, score[place, range(score.shape[1])], strict=True) if own]
+    return np.array(list(dict.fromkeys(named))[:NUM_LEFT_OUT], dtype=np.int64)
 
 
 def _without_each(known: Timeline, rows: NDArray[np.int64]) -> pl.DataFrame:
@@ -123,8 +137,14 @@ def _without_each(known: Timeline, rows: NDArray[np.int64]) -> pl.DataFrame:
 
 
 def _leading(model: Model, told: Told) -> NDArray[np.int64]:
-    unusual = np.abs(told.log_hazard[0].mean(axis=1) - model.calibration.centre)
-    return np.argsort(-unusual)[:_LEADING]
+    """Return the outcomes that stand out most above the usual hazard, by relative entropy, as an answer ranks them."""
+    hazard = model.calibration.hazards(told.log_hazard)[0].mean(axis=1).astype(np.float64)
+    above = hazard - model.calibration.centre
+    rate, usual = np.exp(hazard), np.exp(model.calibration.centre.astype(np.float64))
+    excess = np.where(above > 0, rate * above - (rate - usual), -1.0)
+    # What is in the record already is no risk ahead; where little else stands out, what lies least below comes next.
+    order = np.lexsort((-above, -np.maximum(excess, 0.0), told.had[0]))
+    return order[:_LEADING]
 
 
 def _log_cumulative(model: Model, told: Told) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ from lifechart.data.summaries import Summary
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
 from lifechart.model.batches import Collator
-from lifechart.model.checkpoint import CONFIG, FILES, STACK, Model, load_model, model_digest
+from lifechart.model.checkpoint import CONFIG, STACK, Model, files_of, load_model, model_digest
 from lifechart.model.inference import tell
 from lifechart.model.labelled.target import Target
 from lifechart.model.labelled.trees import Shape, Trees, fit_trees, strength, strongest, unexplained
@@ -258,7 +258,7 @@ def _statement(result: StackResult, folder: Path, model: Model, seed: int, actor
         predicate={
             "dataset": model.config["data_digest"],
             "actor": actor,
-            "files": {name: durable.file_digest(folder / name) for name in (*FILES, STACK)},
+            "files": {name: durable.file_digest(folder / name) for name in files_of(folder)},
             "network": model.digest,
             "seed": seed,
             "stacked_outcomes": result.kept,

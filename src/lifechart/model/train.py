@@ -22,18 +22,22 @@ from lifechart.ledger.statement import Statement, Subject
 from lifechart.model import distributed, threads
 from lifechart.model import fit as fitting
 from lifechart.model.calibration import Calibration, calibrate
-from lifechart.model.checkpoint import FILES, model_digest, save_model
+from lifechart.model.checkpoint import files_of, model_digest, save_model
+from lifechart.model.doubt import excess_loss
 from lifechart.model.encoders.image import pictures_of
 from lifechart.model.fit_codes import fit_every_code
+from lifechart.model.heads import BaseRates
 from lifechart.model.inference import Told, tell
 from lifechart.model.modalities import learn_modalities
+from lifechart.model.neighbours import Neighbours, index_of
 from lifechart.model.network import Network
 from lifechart.model.questions import Labels, label, sample_questions
-from lifechart.model.sizes import size_named
+from lifechart.model.sizes import AUTO, size_for, size_named
 from lifechart.model.tokens import Tokens, tokenise
 from lifechart.model.vocabulary import build_vocabulary
 
 RESUME = "resume.pt"
+PARALLEL = ("ddp", "fsdp")
 _CALIBRATION_QUESTIONS = 8
 _MOST_SUBJECTS = 8000
 
@@ -44,6 +48,8 @@ class TrainingResult:
 
     model: Path
     digest: str
+    size: str
+    """Its name, `auto` resolved."""
     parameters: int
     outcomes: tuple[str, ...]
     steps: int
@@ -61,7 +67,7 @@ class TrainingResult:
     def summary(self) -> str:
         """Say in a few lines what was made."""
         return (
-            f"model     {self.model} ({self.parameters:,} parameters, {self.digest[:12]})\n"
+            f"model     {self.model} (size {self.size}, {self.parameters:,} parameters, {self.digest[:12]})\n"
             f"outcomes  {len(self.outcomes)}\n"
             f"learnt    {self.events:,} events in {self.seconds:,.0f} s ({self.events_per_second:,.0f} a second)\n"
             f"loss      {self.tuning_loss:.4f} on the tuning split"
@@ -80,17 +86,31 @@ def train(
     modalities: tuple[str, ...] | None = None,
     progress: bool | None = None,
     actor: str = "",
+    parallel: str = "ddp",
 ) -> TrainingResult:
     """Train a model on a data set and write it to `out`.
 
     A run that was killed goes on from its last checkpoint and ends with the weights that an unbroken one would have
+<<<<<<< HEAD
     had; another seed, size, or data set begins anew. `progress` shows a bar; by default only on a terminal. `actor`:
     who trains it, and so never signs for it. `modalities`: what to read besides coded events (`note`, `image`,
     `variant`, or an outsider's); by default all that the data set has. Under torchrun all ranks learn as one, and the
-    first of them writes.
+    first of them writes; `parallel` says whether each holds all parameters (`ddp`) or a slice of them (`fsdp`).
+    Raises InputError for an unknown size or way, or a data set without outcomes.
+    """
+    if parallel not in PARALLEL:
+        raise InputError("--parallel", parallel, f"one of {', '.join(PARALLEL)}")
+    chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
+=======
+    had; another seed, size, or data set begins anew. Size `auto` is chosen by the number of events (sizes.size_for).
+    `progress` shows a bar; by default only on a terminal. `actor`: who trains it, and so never signs for it.
+    `modalities`: what to read besides coded events (`note`, `image`, `variant`, or an outsider's); by default all that
+    the data set has. Under torchrun all ranks learn as one, and the first of them writes.
     Raises InputError for an unknown size or a data set without outcomes.
     """
-    chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
+    if size != AUTO:
+        size_named(size)
+>>>>>>> main
     where = distributed.device_for(device)
     training = shards.read_split(dataset, "train")
     pictures = pictures_of(dataset)
@@ -103,6 +123,8 @@ def train(
     if not tuning.num_subjects:
         raise InputError("dataset", str(dataset), "a data set with people in its tuning split, to calibrate on")
     del training
+    size = size_for(len(tokens), len(vocabulary)) if size == AUTO else size
+    chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
     out.mkdir(parents=True, exist_ok=True)
     data_digest = shards.dataset_digest(dataset)
     recipe = fitting.Recipe()
@@ -111,6 +133,7 @@ def train(
         task = bar.add_task("train", total=None, loss=float("nan"), tuning=float("nan"), rate=0.0)
         fitter = fitting.Fitter(
             vocabulary, chosen, tokens, tuning, seed, recipe, where, out / RESUME, data_digest,
+            sharding=parallel == "fsdp",
             report=lambda at: bar.update(
                 task, description=at.stage, total=at.steps, completed=at.step, loss=at.loss, tuning=at.tuning_loss,
                 rate=at.rate,
@@ -121,34 +144,49 @@ def train(
         fit_every_code(fitted.network.every_code, tokens, vocabulary, seed)
         bar.update(task, description="calibrate")
         if here.leads:
-            calibration = _calibration(fitted.network, fitter, tokens, tuning, seed)
+            calibration, neighbours = _rest(fitted.network, fitter, tokens, tuning, seed)
             about = {"seed": seed, "data_digest": data_digest, "recipe": asdict(recipe), "code_version": __version__}
+            about["neighbours"] = neighbours.save(out)
             save_model(out, fitted.network, calibration, vocabulary, chosen, about)
             (out / RESUME).unlink(missing_ok=True)
     digest = model_digest(out)
     losses = [each["tuning_loss"] for each in fitted.history]
     result = TrainingResult(
-        out, digest, sum(each.numel() for each in fitted.network.parameters()), vocabulary.outcomes, fitted.steps,
+        out, digest, size, sum(each.numel() for each in fitted.network.parameters()), vocabulary.outcomes, fitted.steps,
         fitted.events, fitted.seconds, min(losses), fitted.history,
     )  # fmt: skip
     if here.leads:
-        log.append(_statement(result, data_digest, size, seed, actor, tuple(vocabulary.modalities)))
+        log.append(_statement(result, data_digest, seed, actor, tuple(vocabulary.modalities)))
     return result
 
 
-def _calibration(network: Network, fitter: fitting.Fitter, tokens: Tokens, tuning: Tokens, seed: int) -> Calibration:
+def _rest(
+    network: Network, fitter: fitting.Fitter, tokens: Tokens, tuning: Tokens, seed: int
+) -> tuple[Calibration, Neighbours]:
+    """Return what a fitted network needs beside its weights: how sure it is, and whom it learnt from, in aggregates."""
+
     def asked(split: Tokens, salt: int) -> tuple[Told, Labels, NDArray[np.int64]]:
         few = _CALIBRATION_QUESTIONS * min(1.0, _MOST_SUBJECTS / split.num_subjects)
         questions = sample_questions(split, few, np.random.default_rng([seed, salt]))
         told = tell(network, fitter.collator, split, questions)
         return told, label(split, questions, len(fitter.vocabulary.outcomes)), questions.subject
 
-    outcomes = fitter.vocabulary.outcomes
-    return calibrate(asked(tokens, 4), asked(tuning, 5), outcomes.index(DEATH) if DEATH in outcomes else None)
+    outcomes, recipe = fitter.vocabulary.outcomes, fitter.recipe
+    start = BaseRates(*(each.cpu().numpy() for each in (network.hazards.base_OB, network.hazards.again_OB)))
+    excess = excess_loss(
+        network.hazards, start, tokens, tuning, fitter.vocabulary, seed, recipe.recurrence_weight, recipe.prior
+    )
+    learnt = asked(tokens, 4)
+    death = outcomes.index(DEATH) if DEATH in outcomes else None
+    calibration = calibrate(learnt, asked(tuning, 5), death, excess)
+    told, labels, subject = learnt
+    hazards = calibration.hazards(told.log_hazard)
+    rng = np.random.default_rng([seed, 10])
+    return calibration, index_of(told, labels, subject, outcomes, hazards, rng)
 
 
 def _statement(
-    result: TrainingResult, data_digest: str, size: str, seed: int, actor: str, modalities: tuple[str, ...]
+    result: TrainingResult, data_digest: str, seed: int, actor: str, modalities: tuple[str, ...]
 ) -> Statement:
     return Statement(
         kind="train",
@@ -156,8 +194,8 @@ def _statement(
         predicate={
             "dataset": data_digest,
             "actor": actor,
-            "files": {name: durable.file_digest(result.model / name) for name in FILES},
-            "size": size,
+            "files": {name: durable.file_digest(result.model / name) for name in files_of(result.model)},
+            "size": result.size,
             "seed": seed,
             "steps": result.steps,
             "events": result.events,

@@ -75,11 +75,16 @@ class Auditor:
             "showing": showing,
             "as_of": answer.as_of.isoformat(),
             "claims": claims,
+            "background": [
+                {"outcome": claim.outcome, "horizon_days": claim.horizon_days, "share": claim.probability}
+                for claim in answer.background
+                if claim.outcome is not None
+            ],
             "cards": {about: card_digest(card_id(digest, about)) for about in abouts(answer)},
         }
         if showing == SHADOW:
             about = {"answer": digest, "model": answer.model_digest, "patient": patient_id, "as_of": answer.as_of}
-            predicate |= {"claims": [], "cards": {}, "alerts": num_alerts(claims)}
+            predicate |= {"claims": [], "background": [], "cards": {}, "alerts": num_alerts(claims)}
             predicate["sealed"] = self._sealed(about, claims)
         if asker:
             predicate["asker"] = asker

@@ -104,7 +104,7 @@ def _keep(house: House, decision: Decision) -> None:
 def _context(chart: Chart, shown: Shown, decided: dict[str, Decision]) -> dict[str, object]:
     now = chart.as_of
     answer, behind = shown.answer, shown.behind
-    risks = risk_view.risks(answer, behind, chart.timeline, decided) if answer and behind else []
+    risks = risk_view.risks(answer, behind, chart.timeline, decided, chart.names) if answer and behind else []
     lists = {
         "conditions": chart_view.conditions(chart),
         "medications": chart_view.medications(chart),
@@ -121,6 +121,7 @@ def _context(chart: Chart, shown: Shown, decided: dict[str, Decision]) -> dict[s
         "withheld": shown.withheld,
         "flags": risk_view.flags(answer) if answer else [],
         "risks": risks,
+        "uncounted": [claim for claim in answer.background if claim.outcome is None] if answer else [],
         "behind": behind,
         "reference": partial(reference_to, behind.digest) if behind else None,
         "whole": WHOLE,
