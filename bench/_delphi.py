@@ -15,7 +15,7 @@ from lifechart.data.summaries import expanded
 from lifechart.model.labelled.target import Baseline, Target
 
 _CONTEXT, _WIDTH, _HEADS, _LAYERS = 48, 64, 2, 2
-_CODES, _EPOCHS, _BATCH, _MOST_STEPS = 600, 6, 128, 200
+_CODES, _EPOCHS, _BATCH, _MOST_STEPS = 600, 6, 128, 400
 _DAY = 86_400_000_000
 
 

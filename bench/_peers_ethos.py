@@ -82,7 +82,7 @@ class Windows(Dataset[tuple[Tensor, Tensor, int]]):
         known = self._static(int(stream.subject[row]), float(stream.minutes[row]))
         timeline = self.tokens[at : at + self.length + 1]
         target = torch.cat([torch.full((self.lead,), -100), timeline[1:]])
-        events = int(stream.is_event[at : at + self.length].sum())
+        events = int(stream.is_event[at : at + self.length].sum()) + len(stream.static[int(stream.subject[row])])
         return torch.cat([known, timeline[:-1]]), target, events
 
     def _static(self, subject: int, minutes: float) -> Tensor:

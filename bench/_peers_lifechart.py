@@ -19,6 +19,9 @@ from lifechart.model.sizes import Size
 from lifechart.model.tokens import Tokens, field_names, tokenise
 from lifechart.model.vocabulary import Vocabulary, build_vocabulary
 
+DROPOUT = {"ethos": _peers_ethos.DROPOUT, "delphi": 0.0}
+"""As the peer drops out, where it does: what is compared is schemes and steps, not recipes."""
+
 
 @dataclass(frozen=True, slots=True)
 class PeerSize(Size):
@@ -65,7 +68,7 @@ def learn(folder: Path, peer: str, *, short: bool) -> Generator[tuple[int, int],
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     tokens, tuning = (Tokens(**dict(np.load(folder / name))) for name in ("tokens.npz", "tuning.npz"))
     # Measured for as long as is asked, however the tuning loss moves.
-    recipe = Recipe(patience=10**6)
+    recipe = Recipe(patience=10**6, dropout=DROPOUT[peer])
     fitter = Fitter(vocabulary, size_of(peer), tokens, tuning, 0, recipe, torch.device("cpu"))
     steps: queue.Queue[int] = queue.Queue(maxsize=1)
     asked: queue.Queue[bool] = queue.Queue()

@@ -1,7 +1,7 @@
 """One contender of `model_speed` in a process of its own: `python -m bench._peers_run NAME FOLDER SECONDS`.
 
 Prints one line of JSON: events, tokens and seconds of the steps after the first two, and the process's greatest
-resident memory less what it held when torch had been imported, in MiB.
+resident memory less what it held when all that it uses had been imported, in MiB: libraries are no part of a scheme.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-
-import torch
+from typing import Any
 
 
 def resident() -> float:
@@ -20,29 +19,35 @@ def resident() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-HELD = resident()
-torch.linalg.vector_norm(torch.ones(1))  # torch is there, and nothing else yet.
 WARM = 2
 
 
 def main(name: str, folder: Path, seconds: float) -> None:
     """Train for about `seconds` and print what was measured."""
     import orjson
+    import torch._dynamo  # What torch's optimizers import when first used, whoever trains.
 
     peer, _, how = name.partition(":")
-    first_stage = 0.0
-    if peer == "lifechart":
-        from bench._peers_lifechart import learn as ours
+    from bench import _peers_delphi, _peers_ethos
+    from bench._peers_records import Records
 
+    ours: Any = None
+    if peer == "lifechart":
+        from bench import _peers_lifechart
+        from lifechart.model.encoders import encoder
+
+        ours = _peers_lifechart.learn
+
+        encoder("event")  # Imports what reads images and genomes as well.
+    torch.linalg.vector_norm(torch.ones(1))
+    held, first_stage = resident(), 0.0
+    if ours is not None:
         steps = ours(folder, how, short=seconds < 10)
         began = time.perf_counter()
         next(steps)
         first_stage = time.perf_counter() - began
         steps_left = WARM - 1
     else:
-        from bench import _peers_delphi, _peers_ethos
-        from bench._peers_records import Records
-
         learn = {"ethos": _peers_ethos.learn, "delphi": _peers_delphi.learn}[peer]
         steps, steps_left = learn(Records.load(folder / "records.npz"), how), WARM
     for _ in range(steps_left):
@@ -55,7 +60,7 @@ def main(name: str, folder: Path, seconds: float) -> None:
     steps.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     measured = {
-        "events": events, "tokens": tokens, "seconds": took, "steps": number, "memory": peak - HELD,
+        "events": events, "tokens": tokens, "seconds": took, "steps": number, "memory": peak - held,
         "first_stage": first_stage,
     }  # fmt: skip
     print(orjson.dumps(measured).decode(), flush=True)

@@ -6,20 +6,20 @@ Each is fitted to the same rows and returns scores of others; a higher score mea
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars as pl
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from bench._real_data import Question
 from lifechart.data.summaries import Summary
-from lifechart.model.labelled.target import Target
+from lifechart.model.labelled.target import Baseline, Target
 from lifechart.model.labelled.trees import screened
 
 Floats = NDArray[np.float64]
@@ -59,35 +59,40 @@ class Material:
         return np.isin(self.groups, lot[: max(1, len(unique) // 5)])
 
 
-Peer = Callable[[Material], Floats]
-
-
 def tuned_trees(material: Material) -> Floats:
     """Boosted trees on the same summary features: shape by a grid, length by early stopping, five seeds averaged.
 
     For survival they learn whether the event came within the horizon, on those of whom that is known.
     """
     truth, known = within(material.train, material.question.horizon)
+    return _tuned(material, known, Target(truth))
+
+
+def hazard_trees(material: Material) -> Floats:
+    """The same trees for survival with everybody's whole follow-up: counts, the usual cumulative hazard as exposure."""
+    days, came = material.train["days"].to_numpy(), material.train["boolean_value"].to_numpy()
+    return _tuned(material, np.ones(len(came), dtype=bool), Target(came, Baseline.of(days, came).exposure(days)))
+
+
+def _tuned(material: Material, known: NDArray[np.bool_], target: Target) -> Floats:
     tuning = material.inner()
     fit, check = known & ~tuning, known & tuning
-    seeds = 2 if len(truth) > _MANY_ROWS else _SEEDS
+    seeds = 2 if len(known) > _MANY_ROWS else _SEEDS
     # Of a wide table they get the columns that go with the label most among what they are fitted to, as ours do.
-    columns = screened(material.features[known], Target(truth[known]))
+    columns = screened(material.features[known], target.take(known))
     features, test_features = material.features[:, columns], material.test_features[:, columns]
 
     def tried(shape: dict[str, float]) -> tuple[float, int]:
-        model = HistGradientBoostingClassifier(early_stopping=True, random_state=0, **_COMMON, **shape)
-        inside, outside = features[fit], features[check]
-        _limited(lambda: model.fit(_held(inside), truth[fit], X_val=outside, y_val=truth[check]))
+        settings = _COMMON | shape | {"early_stopping": True, "random_state": 0}
+        model = _fitted(settings, features[fit], target.take(fit), (features[check], target.take(check)))
         return float(-np.max(model.validation_score_)), int(np.argmax(model.validation_score_))
 
     def grown(seed: int, shape: dict[str, float], trees: int) -> Floats:
         # As many more trees as there are more rows than those that the number was found on.
         settings = _COMMON | shape | {"max_iter": max(10, int(trees * 1.1)), "early_stopping": False}
         settings.pop("n_iter_no_change")
-        model = HistGradientBoostingClassifier(random_state=seed, **settings)
-        _limited(lambda: model.fit(_held(features[known]), truth[known]))
-        scores: Floats = model.decision_function(test_features)
+        model = _fitted(settings | {"random_state": seed}, features[known], target.take(known), None)
+        scores: Floats = model._raw_predict(test_features)[:, 0]
         return scores
 
     with ThreadPoolExecutor(2) as pool:
@@ -98,9 +103,19 @@ def tuned_trees(material: Material) -> Floats:
     return averaged
 
 
-def _limited(work: Callable[[], object]) -> None:
+def _fitted(settings: dict[str, Any], features: Matrix, target: Target, check: tuple[Matrix, Target] | None) -> Any:
+    if target.exposure is None:
+        told = {} if check is None else {"X_val": check[0], "y_val": check[1].event}
+        with threadpool_limits(1, user_api="openmp"):
+            return HistGradientBoostingClassifier(**settings).fit(_held(features), target.event, **told)
+    told = {"sample_weight": target.exposure}
+    if check is not None:
+        there = check[1]
+        assert there.exposure is not None
+        told |= {"X_val": check[0], "y_val": there.event / there.exposure, "sample_weight_val": there.exposure}
+    model = HistGradientBoostingRegressor(loss="poisson", **settings)
     with threadpool_limits(1, user_api="openmp"):
-        work()
+        return model.fit(_held(features), target.event / target.exposure, **told)
 
 
 def _held(features: Matrix) -> Matrix:

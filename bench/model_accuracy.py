@@ -9,8 +9,9 @@ Over several folds it is the mean of the folds'. A win or a loss is a difference
 (paired bootstrap of subjects, within folds) leaves out 0; whatever else is a tie.
 
 LIFECHART_SHARED is the folder that holds data/ (by default ../shared). BENCH_ACCURACY_DIR names a folder that keeps
-every set's and fold's predictions, so that a run goes on where it was; BENCH_ACCURACY_SETS (names, comma between) runs
-some sets alone. `--quick` is mgus2 with two folds.
+every set's, fold's and forecaster's predictions, so that a run goes on where it was (by the code that made them: what
+has changed since is made anew); BENCH_ACCURACY_SETS (names, comma between) runs some sets alone, BENCH_ACCURACY_FOLDS
+(a number) fewer folds of each. `--quick` is mgus2 with two folds.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +31,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+import lifechart
 from bench._delphi import delphi
 from bench._real_data import SETS, DataSet, Question
-from bench._real_peers import Floats, Material, Peer, cox, tuned_trees, within
+from bench._real_peers import Floats, Material, cox, hazard_trees, tuned_trees, within
 from lifechart.core import durable
 from lifechart.core.settings import Settings
 from lifechart.data.summaries import Summary
@@ -63,6 +66,7 @@ def main(quick: bool) -> dict[str, float]:
     torch.set_num_threads(1)
     shared = Path(os.environ.get("LIFECHART_SHARED", "../shared")) / "data"
     chosen = ["mgus2"] if quick else [name for name in os.environ.get("BENCH_ACCURACY_SETS", "").split(",") if name]
+    folds = 2 if quick else int(os.environ.get("BENCH_ACCURACY_FOLDS", "0")) or None
     table = Table(title="Held-out subjects")
     for column in ("set", "task", "metric", "events", OURS, "best opponent", "", "difference (95%)", "others"):
         table.add_column(column, justify="left" if column in ("set", "task", "metric", "others") else "right")
@@ -73,7 +77,7 @@ def main(quick: bool) -> dict[str, float]:
         for name in chosen or SETS:
             dataset = SETS[name](shared)
             for question in dataset.questions:
-                answers = answer(dataset, question, kept / name / question.name, 2 if quick else None)
+                answers = answer(dataset, question, kept / name / question.name, folds)
                 for metric, found in compared(question, answers):
                     verdicts.append(_told(table, figures, f"{name}_{question.name}{metric}", found))
     Console(width=170).print(table)
@@ -87,14 +91,8 @@ def answer(dataset: DataSet, question: Question, kept: Path, most_folds: int | N
     wanted = [dataset.only] if dataset.only is not None else list(range(dataset.folds))[:most_folds]
     parts = []
     for fold in wanted:
-        path = kept / f"{fold}.npz"
         test = question.labels.filter(fold_of == fold)
-        if not path.exists():
-            scores = _scored(dataset, question, fold_of == fold)
-            with durable.replacing(path) as aside, aside.open("wb") as file:
-                np.savez(file, allow_pickle=False, **scores)
-        with np.load(path) as read:
-            parts.append((fold, test, {name: read[name] for name in read.files}))
+        parts.append((fold, test, _scored(dataset, question, fold_of == fold, kept / str(fold))))
     days = [part["days"].to_numpy() if "days" in part.columns else np.zeros(part.height) for _, part, _ in parts]
     return Answers(
         np.concatenate([np.full(part.height, fold) for fold, part, _ in parts]),
@@ -111,27 +109,50 @@ def _folds(groups: NDArray[np.int64], number: int) -> NDArray[np.int64]:
     return lot[place]
 
 
-def _scored(dataset: DataSet, question: Question, held: NDArray[np.bool_]) -> dict[str, Floats]:
-    """Fit ours and every opponent without the rows held out; return the scores of those."""
+def _scored(dataset: DataSet, question: Question, held: NDArray[np.bool_], kept: Path) -> dict[str, Floats]:
+    """Fit ours and every opponent without the rows held out; return the scores of those, kept ones where they are."""
     train, test = question.labels.filter(~held), question.labels.filter(held)
-    began = time.perf_counter()
-    scores = {OURS: _ours(dataset, question, train, test)}
-    said = [f"{OURS} {time.perf_counter() - began:.0f} s"]
-    ours_only = dataset.events.join(train.select("subject_id").unique(), on="subject_id", how="semi")
-    summary, features = Summary.choose(ours_only, train)
-    material = Material(
-        dataset.events, question, train, test, question.groups[~held], features, summary.matrix(dataset.events, test),
-        summary,
-    )  # fmt: skip
-    peers: dict[str, Peer] = {"tuned-trees": tuned_trees, "delphi-style": delphi}
+
+    @cache
+    def material() -> Material:
+        of_train = dataset.events.join(train.select("subject_id").unique(), on="subject_id", how="semi")
+        summary, features = Summary.choose(of_train, train)
+        test_features = summary.matrix(dataset.events, test)
+        return Material(dataset.events, question, train, test, question.groups[~held], features, test_features, summary)
+
+    makers: dict[str, Callable[[], Floats]] = {
+        OURS: lambda: _ours(dataset, question, train, test),
+        "tuned-trees": lambda: tuned_trees(material()),
+        "delphi-style": lambda: delphi(material()),
+    }
     if "days" in train.columns:
-        peers["cox"] = cox
-    for name, peer in peers.items():
-        began = time.perf_counter()
-        scores[name] = peer(material)
-        said.append(f"{name} {time.perf_counter() - began:.0f} s")
-    _CONSOLE.print(f"{dataset.name} {question.name}: {', '.join(said)}")
+        makers["hazard-trees"] = lambda: hazard_trees(material())
+        makers["cox"] = lambda: cox(material())
+    scores, said = {}, []
+    for name, make in makers.items():
+        path = kept / f"{name}-{_code(name)}.npy"
+        if not path.exists():
+            began, busy = time.perf_counter(), time.process_time()
+            made = make()
+            said.append(f"{name} {time.perf_counter() - began:.0f} s ({time.process_time() - busy:.0f} s of a core)")
+            with durable.replacing(path) as aside, aside.open("wb") as file:
+                np.save(file, made, allow_pickle=False)
+        scores[name] = np.load(path, allow_pickle=False)
+    if said:
+        _CONSOLE.print(f"{dataset.name} {question.name}: {', '.join(said)}")
     return scores
+
+
+@cache
+def _code(name: str) -> str:
+    """Return what names the code that a forecaster's scores come from: kept ones are not used once it has changed."""
+    here, package = Path(__file__).parent, Path(lifechart.__file__).parent
+    shared = [here / "_real_data.py", package / "data" / "summaries.py"]
+    own = {
+        OURS: sorted((package / "model" / "labelled").glob("*.py")),
+        "delphi-style": [here / "_delphi.py"],
+    }.get(name, [here / "_real_peers.py"])
+    return durable.digest_of([durable.file_digest(each) for each in shared + own])[:12]
 
 
 def _ours(dataset: DataSet, question: Question, train: pl.DataFrame, test: pl.DataFrame) -> Floats:

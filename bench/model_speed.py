@@ -5,8 +5,9 @@ event, and what Delphi strews in ("no event", padding) is none. Each contender t
 and its best turn counts: the least disturbed. The yardstick of a peer is the fastest of the ways in which it ships:
 ETHOS bfloat16, compiled (where there is a C++ compiler) or not, Delphi float32. Ours is what `lifechart train` runs, in
 eager mode, collating and labelling included; its first stage, which the peers do not have, is told beside it.
-Memory is the peak resident size of the process less what it held when torch had been imported, at the same number of
-places a step. Ratios carry over to another machine, rates do not.
+An event counts each time that a place of a contender's own reads it, an undated fact in front of a window too. Our
+dropout is the peer's. Memory is the peak resident size of the process less what it held when all libraries had been
+imported, at the same number of places a step. Ratios carry over to another machine, rates do not.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from bench._equal_skill import equal_skill
 from bench._generation import generation
 from bench._peers_lifechart import prepare as prepare_ours
 from bench._peers_records import Records
@@ -55,7 +57,10 @@ def main(quick: bool) -> dict[str, float]:
         for _ in range(turns):
             for name, results in measured.items():
                 results.append(run(name, folder, seconds))
-        generated = generation(pl.read_parquet(folder / "events.parquet"), quick)
+        events = pl.read_parquet(folder / "events.parquet")
+        generated = generation(events, quick)
+        if not quick:
+            equal_skill(events, 1_500)
     figures = {name: best(results) for name, results in measured.items()}
     show(figures)
     fastest = max(ethos, key=lambda name: figures[name]["rate"])
@@ -130,7 +135,9 @@ def best(results: Iterable[dict[str, float]]) -> dict[str, float]:
 
 def show(figures: dict[str, dict[str, float]]) -> None:
     """Print one line a contender."""
-    table = Table("contender", "events/s", "tokens/s", "tokens an event", "peak MiB above torch", "first stage s")
+    table = Table(
+        "contender", "events/s", "tokens/s", "tokens an event", "peak MiB above its libraries", "first stage s"
+    )
     for name, each in figures.items():
         rate = each["tokens"] / each["seconds"]
         first = f"{each['first_stage']:.1f}" if each["first_stage"] else ""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lifechart.model import distributed, first_stage
+from lifechart.model import distributed, first_stage, sharded
 from lifechart.model.fit import Fitter, Recipe
 from lifechart.model.tokens import tokenise
 from lifechart.model.vocabulary import build_vocabulary
@@ -23,14 +23,16 @@ SIZE = replace(TINY, epochs=2, questions=4)
 KILL_AT = 6
 
 
-def fit(checkpoint: Path | None, kill: bool = False) -> Fitter:
+def fit(checkpoint: Path | None, kill: bool = False, sharding: bool = False) -> Fitter:
     """Train on the clinic, as every rank does; `kill`: this process dies in the midst of the run."""
     torch.set_num_threads(1)
     events = clinic(120, seed=1)
     vocabulary = build_vocabulary(events, fewest_onsets=5)
     tokens = tokenise(events, vocabulary)
     device = torch.device("cpu")
-    fitter = Fitter(vocabulary, SIZE, tokens, tokens, 5, Recipe(), device, checkpoint=checkpoint, save_every=2)
+    fitter = Fitter(
+        vocabulary, SIZE, tokens, tokens, 5, Recipe(), device, checkpoint=checkpoint, save_every=2, sharding=sharding
+    )
     if kill:
         fitter.report = lambda at: os.kill(os.getpid(), 9) if at.stage == "network" and at.step == KILL_AT else None
     short = patch.multiple(first_stage, LEAST_STEPS=10, LEAST_EPOCHS=0)
@@ -73,16 +75,20 @@ def agree(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
     np.testing.assert_allclose(ours["losses"], theirs["losses"], rtol=2e-3)
 
 
-def test_two_ranks_learn_what_one_process_does(alone: dict[str, np.ndarray], tmp_path: Path) -> None:
-    torchrun(tmp_path)
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_two_ranks_learn_what_one_process_does(alone: dict[str, np.ndarray], tmp_path: Path, way: str) -> None:
+    torchrun(tmp_path, way)
     first, second = (dict(np.load(tmp_path / f"rank{rank}.npz")) for rank in (0, 1))
     agree(first, alone)
     for name, each in first.items():
         np.testing.assert_array_equal(each, second[name])
 
 
-def test_a_killed_rank_is_started_anew_and_the_run_ends_the_same(alone: dict[str, np.ndarray], tmp_path: Path) -> None:
-    said = torchrun(tmp_path, "kill")
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_a_killed_rank_is_started_anew_and_the_run_ends_the_same(
+    alone: dict[str, np.ndarray], tmp_path: Path, way: str
+) -> None:
+    said = torchrun(tmp_path, way, "kill")
     assert "SIGKILL" in said or "exitcode: -9" in said.replace(" ", "") or "-9" in said
     assert (tmp_path / "resumed").exists()
     agree(dict(np.load(tmp_path / "rank0.npz")), alone)
@@ -94,5 +100,10 @@ if __name__ == "__main__":
     here = distributed.world()
     if again and (folder / "resume.pt").exists() and here.leads:
         (folder / "resumed").touch()
-    ours = fit(folder / "resume.pt", kill=len(sys.argv) > 2 and not again and not here.leads)
+    kill = "kill" in sys.argv and not again and not here.leads
+    ours = fit(folder / "resume.pt", kill=kill, sharding="fsdp" in sys.argv)
+    if "fsdp" in sys.argv:
+        # Each rank holds a slice, and no rank all of it.
+        held = sum(each.numel() for each in sharded.local(ours.network.parameters()))
+        assert held < 0.6 * sum(each.numel() for each in ours.network.parameters())
     save(ours, folder / f"rank{here.rank}.npz")

@@ -36,6 +36,8 @@ FAMILIES = (
     "tracing",
     "witnessing",
     "private",
+    "adapting",
+    "contributing",
     "demos",
 )
 """The modules of verbs, in the order that `lifechart --help` lists them."""

@@ -105,10 +105,13 @@ def ingest(
 def train(
     dataset: Annotated[Path, typer.Argument(help="A data set of `lifechart ingest`; with --labels any in MEDS.")],
     out: Out,
-    size: Annotated[str, typer.Option(help="xs, s, m or l.")] = "s",
+    size: Annotated[str, typer.Option(help="xs, s, m, l; auto: by the number of events.")] = "auto",
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; by default the size's own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
+    parallel: Annotated[
+        str, typer.Option(help="Under torchrun: ddp, the whole network in each process, or fsdp, a slice of it.")
+    ] = "ddp",
     modalities: Annotated[
         str | None,
         typer.Option(help="Of note,image,variant those to read, or none; by default all that there are."),
@@ -137,6 +140,7 @@ def train(
 
         given = {"--epochs": epochs, "--device": device, "--labels": labels, "--horizon": horizon}
         given |= {"--everybody": everybody or None, "--stack": stack or None}
+        given |= {"--parallel": None if parallel == "ddp" else parallel}
         return train_private(dataset, out, epsilon, delta, seed, given)
     from lifechart.ledger.log import open_log
     from lifechart.model import train as stage
@@ -144,15 +148,22 @@ def train(
 
     if labels is not None:
         refuse_beside_labels(
-            {"--stack": stack or None, "--epochs": epochs, "--device": device, "--modalities": modalities}
+            {
+                "--stack": stack or None,
+                "--epochs": epochs,
+                "--device": device,
+                "--modalities": modalities,
+                "--parallel": None if parallel == "ddp" else parallel,
+            }
         )
         learn_labels(dataset, labels, out, seed, horizon, everybody)
         return
     with closing(open_log(load_settings())) as log:
         wanted = None if modalities is None else tuple(part.strip() for part in modalities.split(","))
         result = stage.train(
-            dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, modalities=wanted, actor=me()
-        )
+            dataset, out, size=size, seed=seed, log=log, epochs=epochs, device=device, modalities=wanted, actor=me(),
+            parallel=parallel,
+        )  # fmt: skip
         if not world().leads:
             return
         print(result.summary())

@@ -22,6 +22,7 @@ from lifechart.core import durable
 from lifechart.core.errors import InputError, IntegrityError
 from lifechart.core.report import Report
 from lifechart.data.vault import sealed
+from lifechart.ledger.lineage import made_models, makers_of
 from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Envelope, Statement, Subject
 
@@ -166,7 +167,7 @@ def _kind_of(folder: Path, models: Mapping[str, Mapping[str, str]]) -> tuple[str
 
 def _models(log: Log) -> dict[str, dict[str, str]]:
     """Return {digest: {file: SHA-256}} of every model that the ledger says was trained."""
-    said = (entry.statement for entry in log.find(kind="train"))
+    said = (entry.statement for entry in made_models(log))
     return {each.subjects[0].digest: each.predicate["files"] for each in said if each.predicate.get("files")}
 
 
@@ -179,7 +180,7 @@ def _holds(folder: Path, files: Mapping[str, str]) -> bool:
 
 def _made(log: Log, kind: str, digest: str) -> Entry | None:
     """Return the first statement that made a thing."""
-    entries = log.find(kind=_MADE_BY[kind], digest=digest)
+    entries = makers_of(log, digest) if kind == "model" else log.find(kind=_MADE_BY[kind], digest=digest)
     about = [e for e in entries if any(subject.digest == digest for subject in e.statement.subjects)]
     return about[0] if about else None
 

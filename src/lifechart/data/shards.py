@@ -34,6 +34,8 @@ SHARD = pa.schema(
         pa.field("kind", pa.string()),
     ]
 )
+SOURCED = SHARD.append(pa.field("source", pa.string()))
+"""Shards of a data set that was joined of several: each event says which of them it came from."""
 CODES = pa.schema(
     [
         pa.field("code", pa.string(), nullable=False),
@@ -74,9 +76,10 @@ def write_shards(dataset: Path, name: str, events: pl.DataFrame) -> pl.DataFrame
     subjects = events.select(pl.col("subject_id").unique().sort()).with_columns(split=split_of(pl.col("subject_id")))
     marked = events.with_columns(split=split_of(pl.col("subject_id")))
     for split in SPLITS:
-        part = marked.filter(pl.col("split") == split).select(SHARD.names)
+        schema = SOURCED if "source" in events.columns else SHARD
+        part = marked.filter(pl.col("split") == split).select(schema.names)
         if part.height:
-            _write(part, SHARD, dataset / "data" / split / f"{name}.parquet")
+            _write(part, schema, dataset / "data" / split / f"{name}.parquet")
     return subjects
 
 
@@ -225,5 +228,15 @@ def _write(frame: pl.DataFrame, schema: pa.Schema, path: Path) -> None:
 
 
 def _repetitive(schema: pa.Schema) -> list[str]:
-    columns: Iterable[str] = ("subject_id", "time", "code", "text_value", "unit", "kind", "split", "numeric_value")
+    columns: Iterable[str] = (
+        "subject_id",
+        "time",
+        "code",
+        "text_value",
+        "unit",
+        "kind",
+        "split",
+        "numeric_value",
+        "source",
+    )
     return [name for name in columns if name in schema.names]

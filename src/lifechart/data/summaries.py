@@ -29,6 +29,8 @@ MOST_WINDOWS = 4
 _TEXT_LIMIT = 64
 _MOST_CELLS = 120_000_000
 _SAMPLE = 20_000
+_FURTHEST = 1e30
+"""Beyond this no number goes, so that what is made of numbers stays finite in 32 bits."""
 _NO_RECORD, _NEVER = "NO_RECORD", datetime(9999, 1, 1)  # noqa: DTZ001 (times are naive here)
 
 
@@ -95,7 +97,7 @@ class Summary:
         def add(found: dict[str, NDArray[Any]]) -> None:
             for name, values in found.items():
                 if not wanted or name in wanted:
-                    columns[name] = values.astype(np.float32)
+                    columns[name] = np.clip(values, -_FURTHEST, _FURTHEST).astype(np.float32)
 
         add(view.moment(self.windows))
         for number, code in enumerate(self.counted):
@@ -233,7 +235,8 @@ class _View:
         some = self.cut > self.dated
         first, last = times[self.dated], times[np.maximum(self.cut - 1, 0)]
         return {
-            "age": np.where(born == MISSING, np.nan, (self.asked - born) / (365.25 * DAY)),
+            # A birth after the prompt is no more known than anything else after it.
+            "age": np.where((born == MISSING) | (born > self.asked), np.nan, (self.asked - born) / (365.25 * DAY)),
             "events": (self.cut - self.start).astype(float),
             "known_for": np.where(some, (self.asked - np.where(some, first, 0)) / DAY, np.nan),
             "silence": np.where(some, (self.asked - np.where(some, last, 0)) / DAY, np.nan),

@@ -17,7 +17,7 @@ from lifechart.core.errors import InputError
 from lifechart.core.forecast import Forecaster
 from lifechart.core.report import Report
 from lifechart.data import shards
-from lifechart.evaluate import certainty, fairness, findings, followed, headline, missing, page
+from lifechart.evaluate import certainty, fairness, findings, followed, headline, missing, page, side_by_side
 from lifechart.evaluate.baselines import NAME as TREES
 from lifechart.evaluate.baselines import BoostedTrees
 from lifechart.evaluate.fairness import Fairness
@@ -160,6 +160,7 @@ def _find(
     advance(0.9, "metrics")
     metrics, estimates = findings.measure(question, scorers, scores, reportable)
     metrics += headline.rows(estimates, question.task.main_horizon_days, min_events)
+    metrics += side_by_side.beside(question, scorers, scores, min_events)
     model = scorers[0].name
     metrics += findings.by_subgroup(question, model, scores[model], reportable, names)
     drawn = {name: table for name, table in scores.items() if name in (model, TREES)}

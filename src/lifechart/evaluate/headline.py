@@ -24,7 +24,9 @@ MIN_EVENTS = 10
 """An outcome enters with this many occurrences. Its own AUROC is then known to 0.08 or so; the mean, far better."""
 MIN_REACHABLE, SURELY_REACHABLE = 0.6, 0.55
 """And with an oracle whose AUROC is the first, its interval above the second: else the share divides by noise."""
-NOT_MODELS = (TREES, RECORD, LATENT)
+RELEASED, LOCAL = "released-model", "local-model"
+"""Names of the models that an adapted one stands beside: the released one as it is, and one of local records alone."""
+NOT_MODELS = (TREES, RECORD, LATENT, RELEASED, LOCAL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,8 +13,12 @@ from typing import Any
 
 import lifechart
 from lifechart.core import durable
+from lifechart.core.errors import InputError
+from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Statement, Subject
 
+MODEL_KINDS = ("train", "adapt")
+"""Kinds of statements that make a model."""
 _FILES_A_STATEMENT = 250
 """So that a statement stays below the size of an entry, however long the names."""
 _NAME = re.compile(r"(?P<stem>[A-Za-z_]+)(?:[.-]?\d+)*(?:\.[a-z]{2,8}){1,2}")
@@ -98,6 +102,41 @@ def code_digest(rooms: Sequence[str]) -> str:
 def _standard_names() -> frozenset[str]:
     text = resources.files("lifechart.ledger").joinpath("file_names.csv").read_text()
     return frozenset(row["name"] for row in csv.DictReader(text.splitlines()))
+
+
+def made_models(log: Log, digest: str | None = None) -> list[Entry]:
+    """Return the statements by which models were made, trained or adapted, oldest first: those that name `digest`."""
+    return sorted((each for kind in MODEL_KINDS for each in log.find(kind=kind, digest=digest)), key=lambda e: e.index)
+
+
+def makers_of(log: Log, model: str) -> list[Entry]:
+    """Return the statements that made a model, the newest last; before them those of the model it was adapted from."""
+    own = [
+        each for each in made_models(log, model) if any(subject.digest == model for subject in each.statement.subjects)
+    ]
+    bases = dict.fromkeys(str(each.statement.predicate["base"]) for each in own if each.statement.kind == "adapt")
+    return [*(each for base in bases for each in makers_of(log, base)), *own]
+
+
+def contribution_of(log: Log, model: str, capability: str) -> tuple[Entry, list[Mapping[str, Any]]] | None:
+    """Return the newest statement of what each source added to a capability of a model, and its rows; None without."""
+    for entry in reversed(log.find(kind="contribution", digest=model)):
+        said = entry.statement
+        if said.subjects[0].digest == model and capability in said.predicate["capabilities"]:
+            return entry, said.predicate["capabilities"][capability]
+    return None
+
+
+def contribution_rows(log: Log, model: str, capability: str) -> list[tuple[str, ...]]:
+    """Return a header and rows of what each source added; raises InputError if no statement says so."""
+    found = contribution_of(log, model, capability)
+    if found is None:
+        raise InputError("capability", capability, "one whose sources `lifechart contribution` weighed for this model")
+    head = (f"{capability}, entry {found[0].index}", "AUROC that it added", "95% interval")
+    return [
+        head,
+        *((row["source"], f"{row['gain']:+.4f}", f"{row['low']:+.4f} to {row['high']:+.4f}") for row in found[1]),
+    ]
 
 
 def reference(digest: str) -> str:

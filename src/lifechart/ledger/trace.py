@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Statement
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-REMARKS = ("phase", "switch", "approval", "feedback", "view", "withdrawal", "retention", "incident")
+REMARKS = ("phase", "switch", "contribution", "approval", "feedback", "view", "withdrawal", "retention", "incident")
 """Said of a thing that another statement made, or of a person, whom none did."""
 MANY = ("answer", "view", "feedback", "withdrawal")
 """Kinds of which there are too many to be followed one by one; they are counted."""
@@ -94,9 +95,20 @@ def _down(log: Log, start: str, nodes: dict[str, Node]) -> list[Edge]:
                 # The files of an extract are where the log begins: nothing made them, and there may be many.
                 about = None if node.kind == "extract" else _about(log, lower, before=node.entry.index)
                 nodes[lower] = _node(log, lower, about, label)
+                if about is None and node.kind == "adapt" and label == "base":
+                    nodes[lower] = replace(nodes[lower], remarks=(_held_elsewhere(node.entry.statement),))
                 if nodes[lower].entry is not None:
                     waiting.append(lower)
     return edges
+
+
+def _held_elsewhere(adapted: Statement) -> str:
+    """Say where the statements about a model are that came from another institution."""
+    owner = adapted.predicate.get("owner") or {}
+    if "origin" not in owner:
+        return "its lineage is held by its owner; ask for a copy of the log"
+    root = f"{owner['origin']}, checkpoint of {owner['size']:,} entries, root {owner['root'][:16]}"
+    return f"its lineage is held by its owner, in the log {root}"
 
 
 def _up(log: Log, start: str, nodes: dict[str, Node]) -> list[Edge]:
@@ -181,7 +193,8 @@ def _node(log: Log, digest: str, entry: Entry | None, label: str) -> Node:
         said = other.statement
         if number != entry.index and any(subject.digest == digest for subject in said.subjects):
             if said.kind != entry.statement.kind:
-                remarks.append(f"{said.kind} {said.predicate.get('what', '')}, entry {number}, {said.created[:19]}Z")
+                what = said.predicate.get("of", {}).get(digest) or said.predicate.get("what", "")
+                remarks.append(f"{said.kind} {what}, entry {number}, {said.created[:19]}Z")
             elif said.predicate.get("part", 1) == 1:
                 remarks.append(f"also stated by entry {number}, {said.created[:19]}Z{_by(said)}")
     if withdrawals := log.numbers(kind="withdrawal", digest=digest).size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from lifechart.core import durable
 from lifechart.core.errors import InputError
+from lifechart.model.adapt.adapter import ADAPTER, BASE, Adapter, is_adapted
 from lifechart.model.calibration import Calibration
 from lifechart.model.heads import BaseRates
 from lifechart.model.labelled.folder import is_labelled, labelled_digest
@@ -61,6 +63,8 @@ def model_digest(folder: Path) -> str:
     """Return the SHA-256 that names a model: of the digests of its files, so that no other file matters."""
     if is_labelled(folder):
         return labelled_digest(folder)
+    if is_adapted(folder):
+        return durable.digest_of({BASE: model_digest(folder / BASE), ADAPTER: durable.file_digest(folder / ADAPTER)})
     stacked = bool(orjson.loads((folder / CONFIG).read_bytes()).get("stack"))
     return durable.digest_of({name: durable.file_digest(folder / name) for name in (*FILES, *[STACK] * stacked)})
 
@@ -79,7 +83,12 @@ def load_neighbours(folder: Path, config: dict[str, Any]) -> Neighbours | None:
 
 
 def load_model(folder: Path, device: torch.device | None = None) -> Model:
-    """Read a model; raises InputError if the folder does not hold one."""
+    """Read a model; raises InputError if the folder does not hold one.
+
+    An adapted one is the released model in `base` with its adapter's differences: IntegrityError if that was changed.
+    """
+    if is_adapted(folder):
+        return _load_adapted(folder, device)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise InputError("model", str(folder), f"a folder that holds {', '.join(missing)}")
@@ -99,3 +108,19 @@ def load_model(folder: Path, device: torch.device | None = None) -> Model:
     network.eval().requires_grad_(False)
     network.to(device or torch.device("cpu"))
     return Model(network, Calibration.load(folder / CALIBRATION), vocabulary, size, config, model_digest(folder))
+
+
+def _load_adapted(folder: Path, device: torch.device | None) -> Model:
+    base, adapter = load_model(folder / BASE, device), Adapter.load(folder / ADAPTER)
+    return adapted(base, adapter, model_digest(folder))
+
+
+def adapted(base: Model, adapter: Adapter, digest: str) -> Model:
+    """Return a model with an adapter's differences in it, `base` left as it is; raises InputError for another base."""
+    adapter.require(base.digest)
+    network = copy.deepcopy(base.network)
+    adapter.onto(network)
+    return Model(
+        network, adapter.calibrated(base.calibration), adapter.read_by(base.vocabulary), base.size,
+        base.config | {"adapter": adapter.about, "data_digest": adapter.about["data_digest"]}, digest,
+    )  # fmt: skip

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lifechart.core import durable
-from lifechart.model import distributed, threads
+from lifechart.model import distributed, sharded, threads
 from lifechart.model.batches import Collator, Windows, alike, cut, in_groups
-from lifechart.model.first_stage import fit_first_stage
+from lifechart.model.first_stage import fit_members
 from lifechart.model.heads import BaseRates, log_base_rates, survival
 from lifechart.model.modal_stage import fit_modalities
 from lifechart.model.network import Network
@@ -29,6 +29,9 @@ from lifechart.model.step import Cores, Objective, Part, autocast, parts_of, tot
 from lifechart.model.steps import start_rates
 from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import Vocabulary
+
+_HAND_BACK_EVERY = 4
+"""Steps: pages that are handed back cost a hundredth of four steps to come by again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class Fitter:
     data_digest: str = ""
     """What the arrays were made from; with the rest it tells whether a checkpoint is this run's."""
     save_every: int = 200
+    sharding: bool = False
+    """Under torchrun, each rank holds a slice of the parameters (FSDP) instead of all of them."""
     report: Callable[[Progress], None] = lambda progress: None
 
     def __post_init__(self) -> None:
@@ -104,7 +109,7 @@ class Fitter:
         self.network = Network(self.vocabulary, self.size, base, self.recipe.dropout).to(self.device)
         self.network.next_event.start_from(start_rates(self.train, self.vocabulary))
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.999), fused=True)
+        self.optimizer = self._optimizer()
         self.collator = Collator(self.vocabulary, self.size.context, self.device)
         logits = self.size.batch_tokens * len(self.vocabulary)
         self.learner = replace(self.collator, stride=max(1, -(-logits // self.recipe.most_logits)))
@@ -126,8 +131,8 @@ class Fitter:
             self._first_stage()
         for each in self._settled():
             each.requires_grad_(False)
-        objective = Objective(self.network, self.recipe.recurrence_weight, self.recipe.next_event_weight)
-        cores = Cores(objective, self._precision())
+        cores = self._cores()
+        threads.hand_back_freed_memory()
         with cores.at_work():
             while self.epoch < self.size.epochs and not self._stale():
                 questions, windows, groups = self._plan(self.epoch)
@@ -146,18 +151,33 @@ class Fitter:
                 self._end_epoch(len(groups))
         return self._fit(began)
 
+    def _cores(self) -> Cores:
+        """Return who works out the gradients; where parameters are to be sharded, they are from here on."""
+        weights = (self.recipe.recurrence_weight, self.recipe.next_event_weight)
+        if not self._shards:
+            return Cores(Objective(self.network, *weights), self._precision())
+        held, objective = self.optimizer.state_dict(), sharded.ShardedObjective(self.network, *weights)
+        sharded.shard(self.network, objective)
+        sharded.shard(self.averaged, self.averaged)
+        self.optimizer = self._optimizer()
+        sharded.spread_moments(self.optimizer, held)
+        return sharded.Shards(objective, self._precision())
+
+    @property
+    def _shards(self) -> bool:
+        return self.sharding and distributed.among_all()
+
     def _first_stage(self) -> None:
         def hear(step: int, steps: int, loss: float) -> None:
             self.report(Progress("history", step, steps, loss, math.nan, math.nan))
 
-        loss = fit_first_stage(
+        loss = fit_members(
             self.network.hazards, self.train, self.vocabulary, self.seed, self.recipe.recurrence_weight,
             self.recipe.prior, hear,
         )  # fmt: skip
         if self.network.modal is not None:
             fit_modalities(
                 self.network, self.collator, self.vocabulary, self.train, self.tuning, self.seed,
-                self.recipe.recurrence_weight, self.recipe.prior,
                 lambda step, steps, loss: self.report(Progress("modalities", step, steps, loss, math.nan, math.nan)),
             )  # fmt: skip
         self.averaged.load_state_dict(self.network.state_dict())
@@ -165,14 +185,25 @@ class Fitter:
         self.history.append({"steps": 0, "train_loss": loss, "tuning_loss": self.best})
 
     def _fit(self, began: float) -> Fit:
-        network = copy.deepcopy(self.averaged)
+        network = self._whole()
+        best_state = sharded.gathered(self.best_state)
         if self.best < min((each["tuning_loss"] for each in self.history[1:]), default=math.inf):
             # The first stage stands: the forecasts are its own, while what the backbone learnt of the next event stays.
-            first = {name: each for name, each in self.best_state.items() if name.startswith("hazards.")}
+            first = {name: each for name, each in best_state.items() if name.startswith("hazards.")}
             network.load_state_dict(first, strict=False)
         else:
-            network.load_state_dict(self.best_state)
+            network.load_state_dict(best_state)
         return Fit(network, tuple(self.history), self.step, self.events, time.perf_counter() - began)
+
+    def _whole(self) -> Network:
+        """Return the averaged weights as a network of its own, whole on every rank."""
+        if not self._shards:
+            return copy.deepcopy(self.averaged)
+        hazards = self.averaged.hazards
+        base = BaseRates(*(each.cpu().numpy() for each in (hazards.base_OB, hazards.again_OB)))
+        network = Network(self.vocabulary, self.size, base, self.recipe.dropout).to(self.device)
+        network.load_state_dict(sharded.gathered(self.averaged.state_dict()))
+        return network.eval().requires_grad_(False)
 
     def _end_epoch(self, steps: int) -> None:
         tuning_loss = self.tuning_loss()
@@ -200,7 +231,7 @@ class Fitter:
         with ThreadPoolExecutor(max_workers=1) as pool:
             ready: Future[list[Part]] | None = None
             for group in groups:
-                upcoming = pool.submit(parts_of, self.learner, self.train, questions, windows, group)
+                upcoming = pool.submit(parts_of, self.learner, self.train, questions, windows, group, even=self._shards)
                 if ready is not None:
                     yield ready.result()
                 ready = upcoming
@@ -220,9 +251,10 @@ class Fitter:
         self.events += totals.events
         decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            ours: list[torch.Tensor] = list(self.averaged.parameters())
-            theirs: list[torch.Tensor] = list(self.network.parameters())
+            ours, theirs = sharded.local(self.averaged.parameters()), sharded.local(self.network.parameters())
             torch._foreach_lerp_(ours, theirs, 1.0 - decay)
+        if self.step % _HAND_BACK_EVERY == 0:
+            threads.hand_back_freed_memory()
         return loss
 
     def _schedule(self) -> float:
@@ -249,6 +281,9 @@ class Fitter:
             number += len(asked)
         return total / max(number, 1)
 
+    def _optimizer(self) -> torch.optim.AdamW:
+        return torch.optim.AdamW(self._groups(), lr=self.size.rate, betas=(0.9, 0.999), fused=True)
+
     def _groups(self) -> list[dict[str, Any]]:
         """Return what the second stage learns: all but the hazard head's own part, which the first one has settled."""
         settled = {id(each) for each in self._settled()}
@@ -270,13 +305,18 @@ class Fitter:
         return durable.digest_of([*shape, list(self.vocabulary.codes), len(self.train), len(self.tuning)])
 
     def _save(self) -> None:
-        if self.checkpoint is None or not distributed.world().leads:
+        if self.checkpoint is None:
+            return
+        learnt = {
+            "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),
+            "best_state": self.best_state, "optimizer": self.optimizer.state_dict(),
+        }  # fmt: skip
+        learnt = sharded.gathered(learnt) if self._shards else learnt
+        if not distributed.world().leads:
             return
         state = {
-            "identity": self._identity(), "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),
-            "best_state": self.best_state, "optimizer": self.optimizer.state_dict(), "step": self.step,
-            "epoch": self.epoch, "events": self.events, "best": self.best, "history": self.history,
-            "losses": self.losses,
+            "identity": self._identity(), **learnt, "step": self.step, "epoch": self.epoch, "events": self.events,
+            "best": self.best, "history": self.history, "losses": self.losses,
         }  # fmt: skip
         with durable.replacing(self.checkpoint) as aside:
             torch.save(state, aside)

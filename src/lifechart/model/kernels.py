@@ -26,7 +26,8 @@ _BLOCK = 256
 class Attend(torch.autograd.Function):
     """Causal attention with rotated queries and keys: [R, T, 3D] and the turn (RotaryTime) to [R, T, D].
 
-    Long rows go block by block, so that what lies ahead of a whole block is never computed.
+    Long rows go block by block, so that what lies ahead of a whole block is never computed. Their shares, which grow
+    with the square of the length, are not kept: the backward pass works them out again.
     """
 
     @staticmethod
@@ -39,11 +40,10 @@ class Attend(torch.autograd.Function):
         v = qkv[2].view(R * heads, T, C)
         pieces, shares = [], []
         for first, last in _blocks(T):
-            barred, past = _ahead(first, last, q.dtype), k[:, :last].transpose(1, 2)
-            score = torch.baddbmm(barred, q[:, first:last], past, alpha=C**-0.5)
-            share = torch.softmax(score.float(), dim=-1).to(q.dtype)
+            share = _shares(q, k, first, last)
             pieces.append(torch.bmm(share, v[:, :last]))
-            shares.append(share)
+            if T <= _BLOCK:
+                shares.append(share)
         ctx.save_for_backward(q, k, v, cos, sin, *shares)
         mixed = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
         return mixed.view(R, heads, T, C).transpose(1, 2).reshape(R, T, D)
@@ -59,7 +59,8 @@ class Attend(torch.autograd.Function):
         into_q, into_k, into_v = (part.view(R * H, T, C) for part in into)
         if T > _BLOCK:
             into[1:].zero_()
-        for (first, last), share in zip(_blocks(T), shares, strict=True):
+        for first, last in _blocks(T):
+            share = shares[0] if shares else _shares(q, k, first, last)
             back = out_BTC[:, first:last]
             by_share = torch.bmm(back, v[:, :last].transpose(1, 2))
             by_score = torch._softmax_backward_data(by_share, share, -1, share.dtype)
@@ -73,6 +74,13 @@ class Attend(torch.autograd.Function):
                 into_v[:, :last] += torch.bmm(share.transpose(1, 2), back)
         into[:2] = turned(into[:2].mul_(C**-0.5), cos, -sin)
         return into.permute(1, 3, 0, 2, 4).reshape(R, T, 3 * H * C), None, None, None
+
+
+def _shares(q: Tensor, k: Tensor, first: int, last: int) -> Tensor:
+    """Return how much each of a block's queries takes from each key [B, queries, keys]."""
+    barred, past = _ahead(first, last, q.dtype), k[:, :last].transpose(1, 2)
+    score = torch.baddbmm(barred, q[:, first:last], past, alpha=q.shape[-1] ** -0.5)
+    return torch.softmax(score.float(), dim=-1).to(q.dtype)
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
@@ -113,27 +121,28 @@ class Gate(torch.autograd.Function):
 
 
 class Normalise(torch.autograd.Function):
-    """Root-mean-square normalisation of [.., D] times a weight [D]; the sums in 32 bits, the rest as the input is."""
+    """Root-mean-square normalisation of [.., D] times a weight [D]; worked out in 32 bits, which is the quicker way."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:  # noqa: D102
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        inverse = (norm.square_().div_(x.shape[-1]).add_(eps)).rsqrt_()
-        scaled = torch.mul(x, inverse, out=torch.empty_like(x))
-        ctx.save_for_backward(scaled, inverse, weight)
-        return scaled * weight.to(x.dtype)
+        whole = x.float()
+        norm = torch.linalg.vector_norm(whole, dim=-1, keepdim=True)
+        inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, inverse, weight)
+        return whole.mul_(inverse).mul_(weight).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: D102
-        scaled, inverse, weight = ctx.saved_tensors
-        grad = grads[0]
+        x, inverse, weight = ctx.saved_tensors
+        width = weight.shape[0]
+        scaled = x.float().mul_(inverse).view(-1, width)
+        grad = grads[0].float().view(-1, width)
         along = grad * scaled
-        into_weight = along.view(-1, weight.shape[0]).sum(0, dtype=torch.float32)
-        by_scaled = grad * weight.to(grad.dtype)
+        into_weight = along.sum(0)
         # The gradient's part along x itself is lost in the normalisation.
-        share = torch.mv(along.view(-1, weight.shape[0]).float(), weight.float()).div_(weight.shape[0])
-        into = torch.addcmul(by_scaled, scaled, share.view(inverse.shape).to(grad.dtype), value=-1)
-        return into.mul_(inverse.to(grad.dtype)), into_weight.to(weight.dtype), None
+        share = torch.mv(along, weight.float()).div_(-width).unsqueeze(1)
+        into = grad.mul_(weight).addcmul_(scaled, share).mul_(inverse.view(-1, 1))
+        return into.to(x.dtype).view(x.shape), into_weight.to(weight.dtype), None
 
 
 _draws = threading.local()

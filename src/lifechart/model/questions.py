@@ -104,6 +104,9 @@ def sample_questions(tokens: Tokens, per_subject: float, rng: np.random.Generato
 
 def label(tokens: Tokens, questions: Questions, num_outcomes: int) -> Labels:
     """Look up what came after each question; observation ends at death or at the record's end."""
+    if tokens.truth is not None:
+        moment = questions.micros + (tokens.origin - tokens.truth.origin)[questions.subject]
+        return label(tokens.truth, ask(tokens.truth, questions.subject, moment), num_outcomes)
     marked = tokens.onsets
     first = np.searchsorted(marked, tokens.starts[questions.subject])
     last = np.searchsorted(marked, tokens.starts[questions.subject + 1])

@@ -1,10 +1,20 @@
-"""One dial: each size of network with everything that follows from it."""
+"""One dial: each size of network with everything that follows from it, and which one the data asks for."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lifechart.core.errors import InputError
+
+AUTO = "auto"
+"""Stands for the size that the number of events asks for."""
+EVENTS_A_PARAMETER = 38.0
+"""Events for each parameter, from which on a larger network is worth its arithmetic: the ratio at the best size for a
+million events of simulated lives; 23 at 300,000 (docs/lab-notes/0410). How it grows beyond is not settled.
+"""
+_PLAIN = 38
+"""Features of an event (19), of an anchor's age (4), and intervals of waiting (15)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,12 @@ class Size:
         """Attention heads."""
         return self.width // 32
 
+    def parameters(self, codes: int) -> int:
+        """Return how many parameters multiply something at each event: blocks, encoder, next-event head."""
+        hidden = 32 * math.ceil(self.width * 8 / 3 / 32)
+        blocks = self.layers * (4 * self.width**2 + 3 * self.width * hidden)
+        return blocks + self.width * (self.width + self.rank + codes + _PLAIN)
+
 
 SIZES = {
     "xs": Size(width=64, layers=2, context=256, rank=48, batch_tokens=4096, rate=2e-3, epochs=1, questions=24),
@@ -40,5 +56,15 @@ SIZES = {
 def size_named(name: str) -> Size:
     """Return a size; raises InputError for a name that is not in SIZES."""
     if name not in SIZES:
-        raise InputError("--size", name, f"one of {', '.join(SIZES)}")
+        raise InputError("--size", name, f"one of {', '.join(SIZES)}, or {AUTO}")
     return SIZES[name]
+
+
+def size_for(num_events: int, num_codes: int) -> str:
+    """Return the name of the largest size with EVENTS_A_PARAMETER to learn from, and of the smallest if none has.
+
+    >>> size_for(3_000_000, 450), size_for(15_000_000, 450)
+    ('xs', 's')
+    """
+    pays = [name for name, each in SIZES.items() if each.parameters(num_codes) * EVENTS_A_PARAMETER <= num_events]
+    return pays[-1] if pays else next(iter(SIZES))

@@ -33,7 +33,7 @@ from lifechart.model.batches import Collator
 from lifechart.model.checkpoint import CONFIG, STACK, Model, files_of, load_model, model_digest
 from lifechart.model.inference import tell
 from lifechart.model.labelled.target import Target
-from lifechart.model.labelled.trees import Shape, Trees, fit_trees
+from lifechart.model.labelled.trees import Shape, Trees, fit_trees, strength, strongest, unexplained
 from lifechart.model.questions import EDGES, label, sample_questions
 from lifechart.model.tokens import tokenise
 
@@ -94,23 +94,24 @@ def add_stack(folder: Path, dataset: Path, *, seed: int, log: Log, actor: str = 
     tuning = _asked(model, shards.read_split(dataset, "tuning"), seed + 1, train.summary)
     found: dict[int, Trees] = {}
     gains: dict[str, float] = {}
-    tried = 0
-    outcomes = range(len(model.vocabulary.outcomes))
-    for outcome in track(outcomes, "stack", console=Console(stderr=True), disable=not sys.stderr.isatty()):
-        here, there = train.target(outcome), tuning.target(outcome)
-        if here[1].event.sum() < FEWEST_EVENTS or there[1].event.sum() < FEWEST_EVENTS / 5:
-            continue
-        tried += 1
-        grown = fit_trees(
-            train.features[here[0]], here[1], _SHAPE, seed, (tuning.features[there[0]], there[1]), _COLUMNS
-        )
+    targets = _enough(train, tuning, len(model.vocabulary.outcomes))
+    strengths = _strengths(train.features, [here for here, _ in targets.values()])
+    shown = track(
+        enumerate(targets.items()), "stack", len(targets), console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    for number, (outcome, (here, there)) in shown:
+        features = train.features[here[0]]
+        columns = strongest(features, strengths[:, number], _COLUMNS)
+        unseen = tuning.features[there[0]], there[1]
+        grown = fit_trees(features, here[1], _SHAPE, seed, unseen, columns)
         trees, gain = _chosen(grown, tuning.features[there[0]], there[1], tuning.subject[there[0]])
         if trees is not None:
             found[outcome], gains[model.vocabulary.outcomes[outcome]] = trees, gain
     if not found:
-        return StackResult(model.digest, tried, {})
+        return StackResult(model.digest, len(targets), {})
     _save(folder, _narrowed(train.summary, found, train.features.shape[1]), gains)
-    result = StackResult(model_digest(folder), tried, gains)
+    result = StackResult(model_digest(folder), len(targets), gains)
     log.append(_statement(result, folder, model, seed, actor))
     return result
 
@@ -135,6 +136,27 @@ class _Asked:
         low, high = np.array(EDGES[:-1]), np.array(EDGES[1:])
         exposure = (self.hazard[rows, outcome] * np.clip(until - low, 0.0, high - low)).sum(axis=1)
         return rows, Target(days <= observed, np.maximum(exposure.astype(np.float64), 1e-9))
+
+
+_Rows = tuple[NDArray[np.int64], Target]
+
+
+def _enough(train: _Asked, tuning: _Asked, outcomes: int) -> dict[int, tuple[_Rows, _Rows]]:
+    """Return the rows and targets, training and tuning, of those outcomes with events enough for trees."""
+    found = {}
+    for outcome in range(outcomes):
+        here, there = train.target(outcome), tuning.target(outcome)
+        if here[1].event.sum() >= FEWEST_EVENTS and there[1].event.sum() >= FEWEST_EVENTS / 5:
+            found[outcome] = here, there
+    return found
+
+
+def _strengths(features: Matrix, targets: list[_Rows]) -> NDArray[np.float64]:
+    """Return how strongly each column goes with what the network leaves over of each target.  [Q, F] -> [F, T]."""
+    residual = np.zeros((len(features), len(targets)))
+    for number, (rows, target) in enumerate(targets):
+        residual[rows, number] = unexplained(target)
+    return strength(features, residual)
 
 
 def _asked(model: Model, events: pl.DataFrame, seed: int, summary: Summary | None) -> _Asked:

@@ -35,6 +35,8 @@ class Part:
     batch: Batch
     labels: Labels
     number: int
+    idle: bool = False
+    """Another rank's as well, and counted there: worked on because the others work on one more."""
 
     @property
     def num_steps(self) -> int:
@@ -53,26 +55,39 @@ class Totals:
 
 
 def parts_of(
-    collator: Collator, tokens: Tokens, questions: Questions, windows: Windows, group: NDArray[np.int64]
+    collator: Collator,
+    tokens: Tokens,
+    questions: Questions,
+    windows: Windows,
+    group: NDArray[np.int64],
+    *,
+    even: bool = False,
 ) -> list[Part]:
-    """Collate one step's windows into parts of like sizes: those of this rank, if there are several."""
+    """Collate one step's windows into parts of like sizes: those of this rank, if there are several.
+
+    `even`: each rank has as many as any other, the last of them idle where they do not go up.
+    """
     most = CPU_PLACES if collator.device.type == "cpu" else GPU_PLACES
+    every = alike(windows.sizes, group, most)
+    ranks = distributed.world().size if even else 1
     parts = []
-    for number, chosen in enumerate(alike(windows.sizes, group, most)):
+    for number in range(-(-len(every) // ranks) * ranks):
         if not distributed.mine(number):
             continue
+        chosen = every[min(number, len(every) - 1)]
         batch, asked = collator.batch(tokens, questions, windows, chosen)
         labels = label(tokens, questions.take(asked), len(collator.vocabulary.outcomes))
-        parts.append(Part(batch, labels, number))
+        parts.append(Part(batch, labels, number, idle=number >= len(every)))
     return parts
 
 
 def totals_of(parts: Sequence[Part]) -> Totals:
     """Count what all parts of all ranks hold together."""
+    counted = [part for part in parts if not part.idle]
     mine = (
-        sum(len(part.labels.observed) for part in parts),
-        sum(part.num_steps for part in parts),
-        sum(part.batch.num_events for part in parts),
+        sum(len(part.labels.observed) for part in counted),
+        sum(part.num_steps for part in counted),
+        sum(part.batch.num_events for part in counted),
     )
     questions, steps, events = (int(each) for each in distributed.summed(mine))
     return Totals(questions, max(steps, 1), events)

@@ -67,6 +67,8 @@ class Tokens:
     row: NDArray[np.int64]
     items: Items | None = None
     """What hangs on the records besides coded events; None if nothing does that the vocabulary knows."""
+    truth: Tokens | None = None
+    """The same subjects' whole records, where only a part of them is read: labels come from there (model.leave_out)."""
 
     def __len__(self) -> int:
         return len(self.code)
@@ -376,4 +378,4 @@ def _decaying_sums(
 
 def field_names() -> tuple[str, ...]:
     """Return the names of the arrays, for whoever stores them."""
-    return tuple(each.name for each in fields(Tokens) if each.name != "items")
+    return tuple(each.name for each in fields(Tokens) if each.name not in ("items", "truth"))

@@ -32,11 +32,12 @@ from lifechart.model.modalities import learn_modalities
 from lifechart.model.neighbours import Neighbours, index_of
 from lifechart.model.network import Network
 from lifechart.model.questions import Labels, label, sample_questions
-from lifechart.model.sizes import size_named
+from lifechart.model.sizes import AUTO, size_for, size_named
 from lifechart.model.tokens import Tokens, tokenise
 from lifechart.model.vocabulary import build_vocabulary
 
 RESUME = "resume.pt"
+PARALLEL = ("ddp", "fsdp")
 _CALIBRATION_QUESTIONS = 8
 _MOST_SUBJECTS = 8000
 
@@ -47,6 +48,8 @@ class TrainingResult:
 
     model: Path
     digest: str
+    size: str
+    """Its name, `auto` resolved."""
     parameters: int
     outcomes: tuple[str, ...]
     steps: int
@@ -64,7 +67,7 @@ class TrainingResult:
     def summary(self) -> str:
         """Say in a few lines what was made."""
         return (
-            f"model     {self.model} ({self.parameters:,} parameters, {self.digest[:12]})\n"
+            f"model     {self.model} (size {self.size}, {self.parameters:,} parameters, {self.digest[:12]})\n"
             f"outcomes  {len(self.outcomes)}\n"
             f"learnt    {self.events:,} events in {self.seconds:,.0f} s ({self.events_per_second:,.0f} a second)\n"
             f"loss      {self.tuning_loss:.4f} on the tuning split"
@@ -83,17 +86,22 @@ def train(
     modalities: tuple[str, ...] | None = None,
     progress: bool | None = None,
     actor: str = "",
+    parallel: str = "ddp",
 ) -> TrainingResult:
     """Train a model on a data set and write it to `out`.
 
     A run that was killed goes on from its last checkpoint and ends with the weights that an unbroken one would have
-    had; another seed, size, or data set begins anew. `progress` shows a bar; by default only on a terminal. `actor`:
-    who trains it, and so never signs for it. `modalities`: what to read besides coded events (`note`, `image`,
-    `variant`, or an outsider's); by default all that the data set has. Under torchrun all ranks learn as one, and the
-    first of them writes.
-    Raises InputError for an unknown size or a data set without outcomes.
+    had; another seed, size, or data set begins anew. Size `auto` is chosen by the number of events (sizes.size_for).
+    `progress` shows a bar; by default only on a terminal. `actor`: who trains it, and so never signs for it.
+    `modalities`: what to read besides coded events (`note`, `image`, `variant`, or an outsider's); by default all that
+    the data set has. Under torchrun all ranks learn as one, and the first of them writes; `parallel` says whether each
+    holds all parameters (`ddp`) or a slice of them (`fsdp`).
+    Raises InputError for an unknown size or way, or a data set without outcomes.
     """
-    chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
+    if parallel not in PARALLEL:
+        raise InputError("--parallel", parallel, f"one of {', '.join(PARALLEL)}")
+    if size != AUTO:
+        size_named(size)
     where = distributed.device_for(device)
     training = shards.read_split(dataset, "train")
     pictures = pictures_of(dataset)
@@ -106,6 +114,8 @@ def train(
     if not tuning.num_subjects:
         raise InputError("dataset", str(dataset), "a data set with people in its tuning split, to calibrate on")
     del training
+    size = size_for(len(tokens), len(vocabulary)) if size == AUTO else size
+    chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
     out.mkdir(parents=True, exist_ok=True)
     data_digest = shards.dataset_digest(dataset)
     recipe = fitting.Recipe()
@@ -114,6 +124,7 @@ def train(
         task = bar.add_task("train", total=None, loss=float("nan"), tuning=float("nan"), rate=0.0)
         fitter = fitting.Fitter(
             vocabulary, chosen, tokens, tuning, seed, recipe, where, out / RESUME, data_digest,
+            sharding=parallel == "fsdp",
             report=lambda at: bar.update(
                 task, description=at.stage, total=at.steps, completed=at.step, loss=at.loss, tuning=at.tuning_loss,
                 rate=at.rate,
@@ -132,11 +143,11 @@ def train(
     digest = model_digest(out)
     losses = [each["tuning_loss"] for each in fitted.history]
     result = TrainingResult(
-        out, digest, sum(each.numel() for each in fitted.network.parameters()), vocabulary.outcomes, fitted.steps,
+        out, digest, size, sum(each.numel() for each in fitted.network.parameters()), vocabulary.outcomes, fitted.steps,
         fitted.events, fitted.seconds, min(losses), fitted.history,
     )  # fmt: skip
     if here.leads:
-        log.append(_statement(result, data_digest, size, seed, actor, tuple(vocabulary.modalities)))
+        log.append(_statement(result, data_digest, seed, actor, tuple(vocabulary.modalities)))
     return result
 
 
@@ -166,7 +177,7 @@ def _rest(
 
 
 def _statement(
-    result: TrainingResult, data_digest: str, size: str, seed: int, actor: str, modalities: tuple[str, ...]
+    result: TrainingResult, data_digest: str, seed: int, actor: str, modalities: tuple[str, ...]
 ) -> Statement:
     return Statement(
         kind="train",
@@ -175,7 +186,7 @@ def _statement(
             "dataset": data_digest,
             "actor": actor,
             "files": {name: durable.file_digest(result.model / name) for name in files_of(result.model)},
-            "size": size,
+            "size": result.size,
             "seed": seed,
             "steps": result.steps,
             "events": result.events,

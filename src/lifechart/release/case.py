@@ -10,6 +10,7 @@ from lifechart.core import durable
 from lifechart.core.errors import GateRefused, InputError, IntegrityError
 from lifechart.core.report import Report
 from lifechart.ledger.keys import Signer
+from lifechart.ledger.lineage import makers_of
 from lifechart.ledger.log import Entry, Log
 from lifechart.release import criteria, manifest
 from lifechart.release.criteria import Criteria
@@ -49,7 +50,8 @@ class Case:
             raise InputError(f"capability of {criteria_path}", wanted.capability, repr(capability))
         report = Report.load(report_path)
         verdict = judge(report, wanted).require()
-        trained = _statement_about(log, "train", report.model_digest, "model")
+        makers = makers_of(log, report.model_digest)
+        trained = makers[-1] if makers else _statement_about(log, "train", report.model_digest, "model")
         evaluated = _statement_about(log, "evaluate", report.digest, "report")
         files, dataset = _trained_on(trained)
         data = {"train": dataset, "evaluate": report.data_digest}

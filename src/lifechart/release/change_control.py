@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lifechart.core.errors import GateRefused
 from lifechart.core.report import EVERYONE, Metric, Report
+from lifechart.ledger.lineage import makers_of
 from lifechart.ledger.log import Log
 from lifechart.release.gate import COMPARATORS
 
@@ -56,7 +57,7 @@ def breaches(envelope: Envelope, log: Log, sealed: int, old: Candidate, new: Can
 
 
 def _changed(envelope: Envelope, log: Log, sealed: int, old: Candidate, new: Candidate) -> Iterator[str]:
-    trained = {one.version: log.find(kind="train", digest=one.model) for one in (old, new)}
+    trained = {one.version: makers_of(log, one.model) for one in (old, new)}
     if not all(trained.values()):
         raise GateRefused("change control: the ledger does not say how both models were trained")
     before, after = (trained[one.version][-1] for one in (old, new))

@@ -23,7 +23,7 @@ from lifechart.release.criteria import (
     Criterion,
 )
 
-COMPARATORS = ("boosted-trees", "record-oracle", "latent-oracle")
+COMPARATORS = ("boosted-trees", "record-oracle", "latent-oracle", "released-model", "local-model")
 """Forecasters that stand beside the one examined."""
 _ANY_FIGURE = "auroc"
 """The metric whose rows say how many prompts and events a pair rests on."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lifechart.core.capability import Phase
 from lifechart.core.errors import GateRefused, InputError
+from lifechart.ledger.lineage import makers_of
 from lifechart.ledger.log import Entry, Log
 from lifechart.ledger.statement import Subject
 from lifechart.release.approvals import Matter, approvals, require
@@ -175,7 +176,7 @@ class Stages:
 
     def authors(self, manifest: Manifest) -> set[str]:
         """Return the names of those who trained the model, who never sign for it."""
-        trained = self._log.find(kind="train", digest=manifest.model_digest)
+        trained = makers_of(self._log, manifest.model_digest)
         logins = {entry.statement.predicate.get("actor") for entry in trained} - {None, ""}
         return {
             person.name for person in self._people.all().values() if person.login in logins or person.name in logins

@@ -11,7 +11,7 @@ from lifechart.model.labelled.fit import fit, folds_of
 from lifechart.model.labelled.linear import fit_path
 from lifechart.model.labelled.scaling import Scaling
 from lifechart.model.labelled.target import Baseline, Target
-from lifechart.model.labelled.trees import Trees, _exported, screened
+from lifechart.model.labelled.trees import Trees, _exported, screened, strength, strongest, unexplained
 
 
 def sample(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -103,12 +103,60 @@ def test_a_blend_prefers_what_knows_and_never_goes_below_nothing() -> None:
     assert few.weight[1] > 0.05, "few rows leave the weights near equal"
 
 
+def test_a_blend_of_two_questions_lies_between_them() -> None:
+    rng = np.random.default_rng(0)
+    early, late = rng.normal(size=(2, 3000))
+    came_early, came_late = rng.random((2, 3000)) < 1 / (1 + np.exp(-np.stack([early, late])))
+    members, first, second = np.stack([early, late], axis=1), Target(came_early), Target(came_late)
+    alone, both = fit_blend(members, first), fit_blend(members, first, second)
+    assert alone.weight[0] > 0.8
+    assert alone.weight[1] < 0.1
+    assert abs(both.weight[0] - both.weight[1]) < 0.15
+
+
+def test_a_horizon_turns_the_forecast_to_those_who_come_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One trait hastens events of the first 100 days, another those after: most come late."""
+    shape = trees.Shape(max_leaf_nodes=4, max_iter=60, n_iter_no_change=10)
+    monkeypatch.setattr(trees, "SHAPES", {"small-trees": shape, trees.OTHERWISE: shape})
+    monkeypatch.setattr(dense, "_STEPS", 96)
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(1500, 2)).astype(np.float32)
+    soon = rng.exponential(800 / np.exp(1.2 * x[:, 0]))
+    days = np.where(soon < 100, soon, 100 + rng.exponential(150 / np.exp(1.2 * x[:, 1])))
+    event = days < 500
+    days = np.minimum(days, 500.0)
+    near, _ = fit(x, np.arange(1500), event, days, 0, horizon=100.0)
+    far, _ = fit(x, np.arange(1500), event, days, 0)
+    early = days < 100
+
+    def auroc(scores: np.ndarray) -> float:
+        return float(np.mean(scores[early][:, None] > scores[~early][None, :]))
+
+    assert auroc(near.scores(x)) > auroc(far.scores(x)) + 0.02
+    few, _ = fit(x[:200], np.arange(200), event[:200], days[:200], 0, horizon=1.0)
+    assert np.isfinite(few.scores(x)).all(), "too few events by the horizon: learnt from all of the follow-up"
+
+
 def test_screening_keeps_what_goes_with_the_target() -> None:
     features, event, _ = sample(2000)
     features[:, 7] = 1.0
     kept = screened(features, Target(event), 3)
     assert 0 in kept
     assert 7 not in kept
+
+
+def test_one_pass_screens_for_many_targets_as_one_for_each() -> None:
+    features, event, _ = sample(900)
+    others = np.random.default_rng(9).random(900) < 0.2
+    residuals = np.stack([unexplained(Target(each)) for each in (event, others)], axis=1)
+    together = strength(features, residuals)
+    for number in (0, 1):
+        np.testing.assert_allclose(together[:, number], strength(features, residuals[:, [number]])[:, 0], rtol=1e-9)
+    best = strongest(features, together[:, 0], 3)
+    np.testing.assert_array_equal(best, screened(features, Target(event), 3))
+    some = features[:50].copy()
+    some[:, best[0]] = np.nan
+    assert best[0] not in strongest(some, together[:, 0], 3), "nobody among these rows has it"
 
 
 def test_a_fit_ranks_better_than_chance_for_both_kinds_and_is_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lifechart.ledger.lineage import made_models
 from lifechart.ledger.log import Entry, Log
 
 
@@ -63,14 +64,20 @@ def affected(log: Log) -> list[Standing]:
 
 def resting_on(log: Log, dataset: str, withdrawn: int = 0) -> Standing:
     """Return what rests on a data set, by the ledger."""
-    models = tuple(
-        Model(subject.digest, entry.index)
-        for entry in log.find(kind="train", digest=dataset)
-        for subject in entry.statement.subjects
-        if subject.digest != dataset
-    )
-    behind = {dataset, *(model.digest for model in models)}
-    return Standing(dataset, withdrawn, models, tuple(_releases(log, behind)), is_deleted(log, dataset))
+    models: list[Model] = []
+    waiting, behind = [dataset], {dataset}
+    while waiting:
+        # A model rests on what its data set was joined of, and on the data behind the model it was adapted from.
+        lower = waiting.pop(0)
+        joined = [entry.statement.subjects[0].digest for entry in log.find(kind="combine", digest=lower)]
+        waiting += [digest for digest in joined if digest not in behind]
+        behind |= set(joined)
+        for entry in made_models(log, lower):
+            made = [subject.digest for subject in entry.statement.subjects if subject.digest not in behind]
+            models += [Model(digest, entry.index) for digest in made]
+            waiting += made
+            behind |= set(made)
+    return Standing(dataset, withdrawn, tuple(models), tuple(_releases(log, behind)), is_deleted(log, dataset))
 
 
 def is_deleted(log: Log, digest: str) -> bool:

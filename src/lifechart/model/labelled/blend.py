@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 
 from lifechart.model.labelled.target import Scores, Target
 
-_DRAWN = 10.0
+_DRAWN = 30.0
 """As many events as this weigh as much as the pull to equal weights does."""
 
 
@@ -31,22 +31,24 @@ class Blend:
         return found
 
 
-def fit_blend(members: Scores, target: Target) -> Blend:
-    """Fit to members' scores [P, M] of rows that they had not seen."""
+def fit_blend(members: Scores, *targets: Target) -> Blend:
+    """Fit to members' scores [P, M] of rows that they had not seen, by the mean of the targets' losses."""
     number = members.shape[1]
     centre = members.mean(axis=0)
     spread = float(members.std(axis=0).mean()) or 1.0
     standard = (members - centre) / spread
+    rows = len(members)
 
     def loss(state: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         off = state[:-1] - 1 / number
-        gradient = target.gradient(standard @ (state[:-1] * spread) + state[-1])
-        total = target.loss(standard @ (state[:-1] * spread) + state[-1]) * len(target)
+        scores = standard @ (state[:-1] * spread) + state[-1]
+        gradient = np.mean([target.gradient(scores) for target in targets], axis=0)
+        total = np.mean([target.loss(scores) for target in targets]) * rows
         total += 0.5 * _DRAWN * spread**2 * float(off @ off)
         by_weight = (gradient @ standard) * spread + _DRAWN * spread**2 * off
-        return total / len(target), np.append(by_weight, gradient.sum()) / len(target)
+        return total / rows, np.append(by_weight, gradient.sum()) / rows
 
-    start = np.append(np.full(number, 1 / number), target.start)
+    start = np.append(np.full(number, 1 / number), targets[0].start)
     bounds = [(0.0, None)] * number + [(None, None)]
     state = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     weight = state[:-1]

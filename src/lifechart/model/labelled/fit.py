@@ -25,6 +25,8 @@ Matrix = NDArray[np.float32]
 Member = trees.Trees | linear.Linear | dense.Dense
 
 _FOLDS, _FEWER_FOLDS, _MANY_ROWS = 5, 3, 30_000
+_FEWEST_NEAR = 20
+"""Events up to the horizon below which nothing is learnt from those alone."""
 _SMOOTHING = 600.0
 """Penalty of the linear score that the baseline hazard of survival is first set right with."""
 
@@ -77,25 +79,29 @@ def fit(
     days: Scores | None,
     seed: int,
     advance: Callable[[float, str], None] = lambda share, doing: None,
+    horizon: float | None = None,
 ) -> tuple[Fitted, Unseen]:
     """Fit all members to rows [P] of `subjects`; `days` makes it survival. Raises InputError for too few of a kind.
 
     The blend is fitted to scores of rows whose subject a member had not seen; so are the figures that `Unseen` gives.
+    Of survival with a `horizon` (days), one member learns what happens up to there alone, and the blend serves both:
+    who comes early, and the whole order.
     """
-    folds = folds_of(subjects, event, seed)
+    folds, other_folds = folds_of(subjects, event, seed), folds_of(subjects, event, seed + 1)
     scaling = Scaling.of(features, seed)
     scaled = scaling.scaled(features)
-    target = Target(event)
     with _side_by_side(int(folds.max()) + 1) as each:
-        if days is not None:
-            target = _counted(scaled, event, days)
+        target = near = Target(event) if days is None else _counted(scaled, event, days)
+        if days is not None and horizon is not None and (event & (days <= horizon)).sum() >= _FEWEST_NEAR:
+            near = _counted(scaled, event & (days <= horizon), np.minimum(days, horizon))
+        told = dict.fromkeys(trees.SHAPES, (target, folds)) | {trees.OTHERWISE: (near, other_folds)}
         members: dict[str, Member] = {}
         unseen: list[Scores] = []
         kinds: list[tuple[str, Callable[[], tuple[Scores, Member]]]] = [
             ("linear", lambda: linear.crossfit(scaled, target, folds, seed, each)),
             ("dense", lambda: dense.crossfit(scaled, target, folds, seed, each)),
             *(
-                (name, lambda shape=shape: trees.crossfit(features, target, folds, shape, seed, each))
+                (name, lambda name=name, shape=shape: trees.crossfit(features, *told[name], shape, seed, each))
                 for name, shape in trees.SHAPES.items()
             ),
         ]
@@ -104,7 +110,7 @@ def fit(
             scores, members[name] = make()
             unseen.append(scores)
     stacked = np.stack(unseen, axis=1)
-    blend = fit_blend(stacked, target)
+    blend = fit_blend(stacked, target, near)
     scores = blend.scores(stacked)
     baseline = None if days is None else Baseline.of(days, event, scores)
     advance(1.0, "blend")

@@ -97,7 +97,9 @@ def train_on_labels(
         horizon = float(came.median() or 0) or 365.0  # type: ignore[arg-type]
     name = labels.stem if labels.is_file() else labels.name
     with _bar(progress) as (bar, task):
-        made = fit_labels(events, kept, seed, lambda share, doing: bar.update(task, completed=share, description=doing))
+        made = fit_labels(
+            events, kept, seed, lambda share, doing: bar.update(task, completed=share, description=doing), horizon
+        )
     summary, features, fitted, unseen = made
     truths, observed, probability = _judged(kept, fitted, unseen, horizon)
     about = {
@@ -124,7 +126,11 @@ def train_on_labels(
 
 
 def fit_labels(
-    events: pl.DataFrame, labels: pl.DataFrame, seed: int, advance: Any = lambda share, doing: None
+    events: pl.DataFrame,
+    labels: pl.DataFrame,
+    seed: int,
+    advance: Any = lambda share, doing: None,
+    horizon: float | None = None,
 ) -> tuple[Summary, NDArray[np.float32], Fitted, Unseen]:
     """Fit to labels (`subject_id`, `prediction_time`, `boolean_value`, perhaps `days`) without touching a disk."""
     summary, features = Summary.choose(events, labels, lambda share: advance(0.3 * share, "features"))
@@ -136,6 +142,7 @@ def fit_labels(
         days,
         seed,
         lambda share, doing: advance(0.3 + 0.7 * share, doing),
+        horizon,
     )
     return summary, features, fitted, unseen
 

@@ -35,10 +35,16 @@ class Shape:
     l2_regularization: float = 20.0
     max_features: float = 0.25
     max_bins: int = 127
-    n_iter_no_change: int = 60
+    n_iter_no_change: int = 40
 
 
-SHAPES = {"small-trees": Shape(max_leaf_nodes=5, learning_rate=0.06), "large-trees": Shape(max_leaf_nodes=16)}
+SHAPES = {
+    "small-trees": Shape(max_leaf_nodes=5, learning_rate=0.06),
+    "middle-trees": Shape(max_leaf_nodes=8, learning_rate=0.04, l2_regularization=10.0, max_features=0.3, max_bins=255),
+    "large-trees": Shape(max_leaf_nodes=16),
+}
+OTHERWISE = "middle-trees"
+"""These are fitted in other folds than the rest, and of survival learn what happens up to the horizon alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +118,15 @@ def fit_trees(
     shape: Shape,
     seed: int,
     unseen: tuple[Matrix, Target],
-    most_columns: int = MOST_COLUMNS,
+    columns: NDArray[np.int64] | None = None,
 ) -> Trees:
     """Grow trees on one fold until those who are not in it gain nothing for long; scikit-learn does the growing.
 
-    `unseen` only says when to stop growing; how many of them are kept is decided over all folds.
+    `unseen` only says when to stop growing; how many of them are kept is decided over all folds. `columns`: those to
+    choose from, by default those that go with the target most.
     """
-    columns = screened(features, target, most_columns)
+    if columns is None:
+        columns = screened(features, target)
     features, unseen = features[:, columns], (unseen[0][:, columns], unseen[1])
     settings = {name: getattr(shape, name) for name in Shape.__dataclass_fields__}
     settings |= {"min_samples_leaf": int(np.clip(len(target) // 100, 5, 60)), "random_state": seed}
@@ -141,8 +149,20 @@ def screened(features: Matrix, target: Target, most: int = MOST_COLUMNS) -> NDAr
 
     A column that nobody has, or of one value, is never among them.
     """
-    residual = -target.gradient(np.full(len(target), target.start))
-    strength = np.zeros(features.shape[1])
+    return strongest(features, strength(features, unexplained(target)[:, None])[:, 0], most)
+
+
+def unexplained(target: Target) -> Scores:
+    """Return what came less what the constant score expects.  [P]."""
+    return -target.gradient(np.full(len(target), target.start))
+
+
+def strength(features: Matrix, residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how strongly each column's ranks, or its absence, go with each residual.  [P, F], [P, R] -> [F, R].
+
+    A row's residual is 0 where it does not count. One pass over the columns serves all residuals.
+    """
+    found = np.zeros((features.shape[1], residual.shape[1]))
     for column in range(features.shape[1]):
         values = features[:, column]
         missing = np.isnan(values)
@@ -152,12 +172,24 @@ def screened(features: Matrix, target: Target, most: int = MOST_COLUMNS) -> NDAr
         rank = np.zeros(len(values))
         rank[held] = _middle_ranks(values[held])
         spread = rank.std()
-        by_value = abs(float(residual @ rank)) / spread if spread > 0 else 0.0
-        share = missing.mean()
-        by_absence = abs(float(residual[missing].sum())) / np.sqrt(share * (1 - share)) if missing.any() else 0.0
-        strength[column] = max(by_value, by_absence) if spread > 0 or missing.any() else 0.0
-    best = np.argsort(-strength, kind="stable")[: min(most, max(_MOST_CELLS // len(features), FEWEST_COLUMNS))]
-    best = best[strength[best] > 0]
+        if spread > 0:
+            found[column] = np.abs(rank @ residual) / spread
+        if missing.any():
+            share = missing.mean()
+            by_absence = np.abs(residual[missing].sum(axis=0)) / np.sqrt(share * (1 - share))
+            found[column] = np.maximum(found[column], by_absence)
+    return found
+
+
+def strongest(features: Matrix, by_column: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Return the columns of the greatest strength, rising; fewer where there are many rows.  [P, F], [F] -> [N].
+
+    A column without any value among these rows is left out, whatever its strength among others: it cannot be binned.
+    """
+    room = min(most, max(_MOST_CELLS // len(features), FEWEST_COLUMNS))
+    best = np.argsort(-by_column, kind="stable")[:room]
+    best = best[by_column[best] > 0]
+    best = best[~np.isnan(features[:, best]).all(axis=0)]
     return np.sort(best) if len(best) else np.array([int(np.argmax(~np.isnan(features).all(axis=0)))])
 
 

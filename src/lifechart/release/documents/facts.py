@@ -7,6 +7,7 @@ from typing import Any
 
 from lifechart.core.capability import Phase
 from lifechart.core.suppression import shown
+from lifechart.ledger.lineage import contribution_of
 from lifechart.release.documents import studies, use, worth
 from lifechart.release.documents.evidence import Dossier, Said, entry_source
 
@@ -39,6 +40,10 @@ def _identity(dossier: Dossier) -> list[Said]:
 
 def _developer(dossier: Dossier) -> list[Said]:
     text = f"Trained at {dossier.institution}, whose ledger states its training."
+    if dossier.trained.statement.kind == "adapt":
+        text = (
+            f"Adapted at {dossier.institution}, whose ledger states it, from a released model that its owner trained."
+        )
     return [Said(text, (entry_source("training", dossier.trained),))]
 
 
@@ -66,6 +71,8 @@ def _where_it_is_used(dossier: Dossier) -> list[Said]:
 
 def _training(dossier: Dossier) -> list[Said]:
     said = dossier.trained.statement.predicate
+    if dossier.trained.statement.kind == "adapt":
+        return _adapted(dossier)
     known = {"size": "size {}", "parameters": "{:,} parameters", "events": "{:,} training events", "seed": "seed {}"}
     parts = [words.format(said[key]) for key, words in known.items() if said.get(key) is not None]
     text = f"Trained on data set {dossier.manifest.data_digests['train'][:16]}…" + "".join(
@@ -81,6 +88,36 @@ def _training(dossier: Dossier) -> list[Said]:
         )
         told.append(Said(promise, (entry_source("training", dossier.trained),)))
     return told
+
+
+def _adapted(dossier: Dossier) -> list[Said]:
+    """What an adapted model was made of, and what is promised to whom."""
+    said = dossier.trained.statement.predicate
+    source = (entry_source("adaptation", dossier.trained),)
+    text = (
+        f"Adapted by method {said['method']} to {said['lives']:,} lives of data set "
+        f"{dossier.manifest.data_digests['train'][:16]}…, seed {said['seed']}, from model {said['base'][:16]}…, "
+        f"without the data that this one was trained on. {said['reading']['read_events']:.1%} of the local events are "
+        f"read as themselves, {said['reading']['unread_events']:.1%} not at all."
+    )
+    told = [Said(text, (*source, *dossier.file("data")))]
+    if privacy := said.get("base_privacy"):
+        spent = privacy["spent"]["train"]
+        told.append(Said(f"For the patients of the model that it was adapted from, epsilon {spent:.2f} at delta "
+                         f"{privacy['delta']:g} still holds: nothing of them was read again.", source))  # fmt: skip
+    told.append(Said("For the patients that it was adapted to nothing is promised: the adapter was learnt without "
+                     "differential privacy.", source))  # fmt: skip
+    return told
+
+
+def _contribution(dossier: Dossier) -> list[Said]:
+    found = contribution_of(dossier.log, dossier.manifest.model_digest, dossier.declaration.name)
+    if found is None:
+        return []
+    entry, rows = found
+    listed = "; ".join(f"{row['source']} {row['gain']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" for row in rows)
+    text = f"What each source of the data added to the mean AUROC, by training without it: {listed}."
+    return [Said(text, (entry_source("contribution", entry),))]
 
 
 def _architecture(dossier: Dossier) -> list[Said]:
@@ -173,6 +210,7 @@ FACTS: Mapping[str, Fact] = {
     "stage": _stage,
     "where it is used": _where_it_is_used,
     "training": _training,
+    "contribution": _contribution,
     "architecture": _architecture,
     "records": _records,
     "records in plain words": _records_in_plain_words,

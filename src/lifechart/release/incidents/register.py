@@ -23,6 +23,7 @@ from typing import Any
 from lifechart.core.errors import GateRefused, InputError
 from lifechart.core.settings import Settings
 from lifechart.ledger.keys import Signer
+from lifechart.ledger.lineage import makers_of
 from lifechart.ledger.log import Log
 from lifechart.ledger.statement import Statement, Subject
 from lifechart.release.approvals import Matter, approvals, approve, require
@@ -268,7 +269,7 @@ class Incidents:
     def _authors(self, incident: Incident) -> set[str]:
         """Return the names of those who trained the models that gave the linked answers."""
         models = set(incident.answers.values())
-        trained = [entry for model in models for entry in self._log.find(kind="train", digest=model)]
+        trained = [entry for model in models for entry in makers_of(self._log, model)]
         logins = {each.statement.predicate.get("actor") for each in trained}
         return {
             person.name for person in self._people.all().values() if (logins - {None, ""}) & {person.login, person.name}
