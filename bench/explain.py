@@ -121,7 +121,7 @@ def _show(curves: Curves, orders: list[str], cases: int) -> dict[str, float]:
     table = Table(title=f"{cases} charts, one explained risk each, {faithfulness.MOST_EVENTS} events at most")
     for column in ("order", "delete: moved (more is truer)", "insert: still off (less is truer)"):
         table.add_column(column)
-    figures = {}
+    figures: dict[str, float] = {}
     for order in orders:
         areas = [curves.area(kind, order) for kind in ("deleted", "inserted")]
         table.add_row(order, *(_said(each.value, each.interval()) for each in areas))

@@ -110,4 +110,5 @@ def excess_loss(truth: Floats, risk: Floats, patients: NDArray[np.int64], weight
     width = weights.shape[1]
     expected = weights @ np.bincount(patients, p, minlength=width)
     total: Floats = weights @ np.bincount(patients, lost, minlength=width)
-    return np.divide(total, expected, out=np.full(len(weights), np.nan), where=expected > 0)
+    excess: Floats = np.divide(total, expected, out=np.full(len(weights), np.nan), where=expected > 0)
+    return excess

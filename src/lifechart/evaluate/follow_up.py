@@ -20,9 +20,10 @@ from rich.progress import track
 from lifechart.core import durable
 from lifechart.core.errors import InputError
 from lifechart.core.forecast import Forecaster, Situated
+from lifechart.core.report import ATTRIBUTES
 from lifechart.core.timeline import BIRTH, RECORD_END
 from lifechart.data import shards
-from lifechart.evaluate.subgroups import ATTRIBUTES, age_band
+from lifechart.evaluate.subgroups import age_band
 
 Pair = tuple[str, int]
 _DAYS_A_WEEK = 7

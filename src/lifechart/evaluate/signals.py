@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from lifechart.core.errors import InputError
+from lifechart.core.report import ATTRIBUTES
 from lifechart.core.timeline import BIRTH
 from lifechart.evaluate.forecasts import Forecasts
-from lifechart.evaluate.subgroups import ATTRIBUTES
 
 ALL = "all"
 MEASURED = ("laboratory", "vital", "survey")

@@ -70,7 +70,8 @@ def excess_loss(
         onsets = np.exp(ours) * ~labels.had
         lost += (onsets * (np.exp(apart) - 1 - apart)).sum(axis=0)
         expected += onsets.sum(axis=0)
-    return np.clip(lost / expected / (2**EXPONENT - 1), LEAST, MOST).astype(np.float32)
+    excess: NDArray[np.float32] = np.clip(lost / expected / (2**EXPONENT - 1), LEAST, MOST).astype(np.float32)
+    return excess
 
 
 def of_subjects(tokens: Tokens, chosen: NDArray[np.int64]) -> Tokens:
@@ -93,9 +94,10 @@ def of_subjects(tokens: Tokens, chosen: NDArray[np.int64]) -> Tokens:
 def _begin_anew(head: HazardHead, start: BaseRates, seed: int) -> None:
     """Give a head the weights of one that has learnt nothing."""
     torch.manual_seed(seed)
-    width = head.from_hidden.get_submodule("0").weight.shape[1] - head.rank
+    joined = head.from_hidden[0]
+    assert isinstance(joined, torch.nn.Linear)
     columns = head.history.num_embeddings
-    fresh = HazardHead(width, head.by_age.in_features, columns, head.rank, start, 0.0)
+    fresh = HazardHead(joined.in_features - head.rank, head.by_age.in_features, columns, head.rank, start, 0.0)
     head.load_state_dict(fresh.state_dict())
     head.requires_grad_(True)
 

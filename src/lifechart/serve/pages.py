@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lifechart.care.risk import horizon_in_words
+from lifechart.care.alike import horizon_in_words
 from lifechart.core.suppression import shown
 from lifechart.serve.bedside import house_of
 

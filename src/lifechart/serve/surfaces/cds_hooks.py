@@ -13,8 +13,9 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lifechart.care.alike import horizon_in_words
 from lifechart.care.comparison import excess
-from lifechart.care.risk import DECLARATION, horizon_in_words
+from lifechart.care.risk import DECLARATION
 from lifechart.core.answer import Claim, Disposition
 from lifechart.core.errors import AccessDenied, AuditError, InputError, IntegrityError
 from lifechart.ledger.lineage import reference as reference_of
