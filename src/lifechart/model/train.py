@@ -91,26 +91,17 @@ def train(
     """Train a model on a data set and write it to `out`.
 
     A run that was killed goes on from its last checkpoint and ends with the weights that an unbroken one would have
-<<<<<<< HEAD
-    had; another seed, size, or data set begins anew. `progress` shows a bar; by default only on a terminal. `actor`:
-    who trains it, and so never signs for it. `modalities`: what to read besides coded events (`note`, `image`,
-    `variant`, or an outsider's); by default all that the data set has. Under torchrun all ranks learn as one, and the
-    first of them writes; `parallel` says whether each holds all parameters (`ddp`) or a slice of them (`fsdp`).
+    had; another seed, size, or data set begins anew. Size `auto` is chosen by the number of events (sizes.size_for).
+    `progress` shows a bar; by default only on a terminal. `actor`: who trains it, and so never signs for it.
+    `modalities`: what to read besides coded events (`note`, `image`, `variant`, or an outsider's); by default all that
+    the data set has. Under torchrun all ranks learn as one, and the first of them writes; `parallel` says whether each
+    holds all parameters (`ddp`) or a slice of them (`fsdp`).
     Raises InputError for an unknown size or way, or a data set without outcomes.
     """
     if parallel not in PARALLEL:
         raise InputError("--parallel", parallel, f"one of {', '.join(PARALLEL)}")
-    chosen = replace(size_named(size), epochs=epochs) if epochs else size_named(size)
-=======
-    had; another seed, size, or data set begins anew. Size `auto` is chosen by the number of events (sizes.size_for).
-    `progress` shows a bar; by default only on a terminal. `actor`: who trains it, and so never signs for it.
-    `modalities`: what to read besides coded events (`note`, `image`, `variant`, or an outsider's); by default all that
-    the data set has. Under torchrun all ranks learn as one, and the first of them writes.
-    Raises InputError for an unknown size or a data set without outcomes.
-    """
     if size != AUTO:
         size_named(size)
->>>>>>> main
     where = distributed.device_for(device)
     training = shards.read_split(dataset, "train")
     pictures = pictures_of(dataset)
