@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from lifechart.model.heads import NUM_BINS, cumulative_incidence, log_base_rates, survival_loss
+from lifechart.model.heads import (
+    NUM_BINS,
+    BaseRates,
+    HazardHead,
+    cumulative_incidence,
+    log_base_rates,
+    survival_loss,
+)
 from lifechart.model.questions import EDGES
 
 
@@ -62,3 +69,21 @@ def test_base_rates_are_events_over_exposure_where_there_are_many() -> None:
 def test_an_outcome_that_never_comes_has_a_finite_base_rate() -> None:
     rates = log_base_rates(np.full((10, 1), np.inf, np.float32), np.full(10, 100.0, np.float32), np.ones((10, 1), bool))
     assert np.isfinite(rates).all()
+
+
+@torch.no_grad()
+def test_the_mean_of_heads_is_a_head_that_says_their_mean() -> None:
+    torch.manual_seed(0)
+    base = BaseRates(np.full((3, NUM_BINS), -7.0, np.float32), np.full((3, NUM_BINS), -5.0, np.float32))
+    joint = HazardHead(8, 4, 20, 6, base, 0.2)
+    members = [joint.member(3), joint.member(3)]
+    for each in (joint, *members):
+        for parameter in each.parameters():
+            parameter.normal_(std=0.3)
+        each.eval()
+    joint.take_mean(members)
+    history = (torch.tensor([0, 3, 19, 7]), torch.tensor([1.0, 0.5, 2.0, 1.0]), torch.tensor([0, 3]))
+    features, had = torch.randn(2, 4), torch.tensor([[True, False, False], [False, False, True]])
+    said = [each(None, features, history, had)[0] for each in members]
+    torch.testing.assert_close(joint(None, features, history, had)[0], torch.stack(said).mean(dim=0))
+    assert not torch.allclose(said[0], said[1])

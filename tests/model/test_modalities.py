@@ -36,13 +36,14 @@ PLUGS = {"note": NoteEncoder, "image": ImageEncoder, "variant": VariantEncoder}
 @pytest.fixture(scope="module")
 def _plugged() -> object:
     """The three encoders, whatever is installed: a working tree may be newer than its entry points."""
-    from lifechart.model import modalities
+    from lifechart.model import modal_state, modalities
 
-    kept = modalities.encoder, modalities.item_encoders
-    modalities.encoder = PLUGS.__getitem__  # type: ignore[assignment]
-    modalities.item_encoders = lambda: dict(PLUGS)  # type: ignore[assignment]
+    monkeypatch = pytest.MonkeyPatch()
+    for module in (modalities, modal_state):
+        monkeypatch.setattr(module, "encoder", PLUGS.__getitem__)
+    monkeypatch.setattr(modalities, "item_encoders", lambda: dict(PLUGS))
     yield
-    modalities.encoder, modalities.item_encoders = kept
+    monkeypatch.undo()
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,7 @@ def folder(
     """A model of the clinic, fitted, calibrated and saved."""
     torch.set_num_threads(1)
     monkeypatch = pytest.MonkeyPatch()
-    few = (modal_stage.Phase(False, 512, 120, 0, 4e-3), modal_stage.Phase(True, 256, 60, 0, 2e-3))
-    monkeypatch.setattr(modal_stage, "PHASES", few)
+    monkeypatch.setattr(modal_stage, "JOINT", modal_stage.Phase(256, 30, 0, 1e-3))
     tokens = tokenise(training[0], vocabulary, training[1])
     later = tokenise(*_args(senses(200, seed=2, start=10_000), vocabulary))
     fitter = Fitter(vocabulary, SIZE, tokens, later, 0, Recipe(averaging=0.9), torch.device("cpu"))
@@ -244,8 +244,7 @@ def test_an_unbroken_run_and_a_resumed_one_end_alike(
     events, pictures = training
     few = events.filter(pl.col("subject_id") < 40)
     tokens = tokenise(few, vocabulary, pictures)
-    few_steps = (modal_stage.Phase(False, 64, 4, 0, 3e-3), modal_stage.Phase(True, 64, 3, 0, 3e-3))
-    monkeypatch.setattr(modal_stage, "PHASES", few_steps)
+    monkeypatch.setattr(modal_stage, "JOINT", modal_stage.Phase(64, 3, 0, 3e-3))
     monkeypatch.setattr(first_stage, "LEAST_STEPS", 10)
 
     def fitter(checkpoint: Path | None) -> Fitter:
@@ -254,7 +253,8 @@ def test_an_unbroken_run_and_a_resumed_one_end_alike(
     fitter(tmp_path / "resume.pt").run(stop_at=1)
     resumed = fitter(tmp_path / "resume.pt").run().network.state_dict()
     unbroken = fitter(None).run().network.state_dict()
-    assert all(torch.equal(resumed[name], tensor) for name, tensor in unbroken.items())
+    differing = [name for name, tensor in unbroken.items() if not torch.equal(resumed[name], tensor)]
+    assert differing == []
 
 
 @pytest.mark.parametrize("name", sorted(PLUGS))

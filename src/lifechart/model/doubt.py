@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from lifechart.model.batches import question_features
-from lifechart.model.first_stage import fit_first_stage
+from lifechart.model.first_stage import fit_members
 from lifechart.model.heads import WIDTHS, BaseRates, HazardHead
 from lifechart.model.questions import EDGES, Questions, history, label, sample_questions
 from lifechart.model.tokens import Tokens
@@ -58,7 +58,7 @@ def excess_loss(
     chosen = np.sort(np.random.default_rng([seed, 8]).permutation(tokens.num_subjects)[: tokens.num_subjects // 2])
     twin = copy.deepcopy(head)
     _begin_anew(twin, start, seed)
-    fit_first_stage(twin, of_subjects(tokens, chosen), vocabulary, seed, recurrence_weight, prior, report)
+    fit_members(twin, of_subjects(tokens, chosen), vocabulary, seed, recurrence_weight, prior, report)
     few = _QUESTIONS * min(1.0, _MOST_SUBJECTS / max(tuning.num_subjects, 1))
     questions = sample_questions(tuning, few, np.random.default_rng([seed, 9]))
     lost, expected = np.zeros(head.outcomes), np.full(head.outcomes, 1e-12)

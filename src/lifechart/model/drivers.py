@@ -99,7 +99,7 @@ def look(
         hidden_QD = hidden_RTD.flatten(0, 1)[batch.cell_Q]
         log_hazard, state = head.forecast(hidden_QD, code_QZ, wide_QO.detach(), batch.features_QF, batch.had_QO)
         if modal is not None and batch.modal is not None:
-            log_hazard = log_hazard + modal(batch.modal).unsqueeze(-1)
+            log_hazard = log_hazard + modal(batch.modal, batch.had_QO).unsqueeze(-1)
         log_hazard_QOB, state_QZ = (part.detach().float().cpu().numpy() for part in (log_hazard, state))
         told = Told(log_hazard_QOB, state_QZ, batch.had_QO.cpu().numpy())
         leading = torch.from_numpy(_leading(model, told) if about is None else about)

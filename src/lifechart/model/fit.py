@@ -19,7 +19,7 @@ from torch import nn
 from lifechart.core import durable
 from lifechart.model import distributed, sharded, threads
 from lifechart.model.batches import Collator, Windows, alike, cut, in_groups
-from lifechart.model.first_stage import fit_first_stage
+from lifechart.model.first_stage import fit_members
 from lifechart.model.heads import BaseRates, log_base_rates, survival
 from lifechart.model.modal_stage import fit_modalities
 from lifechart.model.network import Network
@@ -171,14 +171,13 @@ class Fitter:
         def hear(step: int, steps: int, loss: float) -> None:
             self.report(Progress("history", step, steps, loss, math.nan, math.nan))
 
-        loss = fit_first_stage(
+        loss = fit_members(
             self.network.hazards, self.train, self.vocabulary, self.seed, self.recipe.recurrence_weight,
             self.recipe.prior, hear,
         )  # fmt: skip
         if self.network.modal is not None:
             fit_modalities(
                 self.network, self.collator, self.vocabulary, self.train, self.tuning, self.seed,
-                self.recipe.recurrence_weight, self.recipe.prior,
                 lambda step, steps, loss: self.report(Progress("modalities", step, steps, loss, math.nan, math.nan)),
             )  # fmt: skip
         self.averaged.load_state_dict(self.network.state_dict())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,7 @@ class HazardHead(nn.Module):
         super().__init__()
         outcomes = len(base.first)
         self.outcomes, self.rank = outcomes, rank
+        self._made_of = (width, features, columns, base, dropout)
         self.history = nn.EmbeddingBag(columns, rank + outcomes, mode="sum")
         self.from_history = nn.Linear(rank + features, 2 * rank)
         self.to_state = nn.Sequential(nn.SiLU(), Dropout(dropout), nn.Linear(2 * rank, rank))
@@ -92,6 +94,42 @@ class HazardHead(nn.Module):
             shared_QO = shared_QO + self.from_hidden(torch.cat([hidden_QD.float(), state_QZ], dim=1)).float()
         base_QOB = torch.where(had_QO.unsqueeze(-1), self.again_OB + self.again_shift.unsqueeze(-1), self.base_OB)
         return base_QOB + shared_QO.unsqueeze(-1) + by_bin_QOB, state_QZ
+
+    def member(self, rank: int) -> HazardHead:
+        """Return a new head for the same questions with a state of another width."""
+        width, features, columns, base, dropout = self._made_of
+        return HazardHead(width, features, columns, rank, base, dropout).to(self.base_OB.device)
+
+    @torch.no_grad()
+    def take_mean(self, members: Sequence[HazardHead]) -> None:
+        """Become the head whose log hazards are the mean of the members', whose ranks add up to this one's.
+
+        Exact, and no slower than any head of this rank: the wide parts are linear, so their weights are averaged; the
+        deep parts stand side by side. What the backbone adds is left as it is.
+        """
+        for weight in (self.from_history.weight, self.to_state[2].weight):
+            nn.init.zeros_(weight)
+        low = 0
+        for each in members:
+            deep, inner = slice(low, low + each.rank), slice(2 * low, 2 * (low + each.rank))
+            self.history.weight[:, deep] = each.history.weight[:, : each.rank]
+            self.from_history.weight[inner, deep] = each.from_history.weight[:, : each.rank]
+            self.from_history.weight[inner, self.rank :] = each.from_history.weight[:, each.rank :]
+            self.from_history.bias[inner] = each.from_history.bias
+            self.to_state[2].weight[deep, inner] = each.to_state[2].weight
+            self.to_state[2].bias[deep] = each.to_state[2].bias
+            self.out.weight[:, deep] = each.out.weight / len(members)
+            self.out_by_bin.weight[:, deep] = each.out_by_bin.weight / len(members)
+            low += each.rank
+
+        def mean(part: Callable[[HazardHead], Tensor]) -> Tensor:
+            return torch.stack([part(each) for each in members]).mean(dim=0)
+
+        self.history.weight[:, self.rank :] = mean(lambda head: head.history.weight[:, head.rank :])
+        self.by_age.weight.copy_(mean(lambda head: head.by_age.weight))
+        self.out.bias.copy_(mean(lambda head: head.out.bias))
+        self.out_by_bin.bias.copy_(mean(lambda head: head.out_by_bin.bias))
+        self.again_shift.copy_(mean(lambda head: head.again_shift))
 
 
 def survival(log_hazard_QOB: Tensor, labels: Labels, recurrence_weight: float) -> Tensor:

@@ -1,9 +1,8 @@
-"""What hangs on a record besides coded events (notes, images, genomic results), and how it reaches the answer.
+"""What hangs on a record besides coded events (notes, images, genomic results), and what is known when.
 
 Every encoder of `lifechart.encoders` but `event` says what it finds (`encoders.ItemEncoder`). Its items are laid out
-here by person and time (`Items`), the latest of each slot known at a question are pooled (`ModalState`), and what they
-say together is added to the hazards. What is not there adds nothing, to the last bit. Shapes: M items, Q questions,
-K items of a slot, S slots, D width of an item's vector, Z rank, O outcomes, C cells of a batch.
+here by person and time (`Items`), and looked up for a batch (`attach`); `modal_state` brings them to the answer.
+Shapes: M items, Q questions, K items of a slot, C cells of a batch.
 """
 
 from __future__ import annotations
@@ -13,21 +12,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from lifechart.core.errors import InputError
 from lifechart.model.encoders import UNDATED, Found, Pictures, encoder, item_encoders
-from lifechart.model.kernels import Dropout, lots
 from lifechart.model.vocabulary import Vocabulary
 
-ITEM_WIDTH = 32
-"""Width of an item's vector."""
 NONE = "none"
-LEFT_OUT = 0.25
-"""How often each modality is left out in training."""
-_AT_ONCE = 512
 
 
 def learn_modalities(
@@ -189,140 +181,3 @@ def attach(
     if not len(cell) and not any((rows >= 0).any() for rows in known):
         return None
     return Attached(items, known, cell, modality, row)
-
-
-class ModalState(nn.Module):
-    """Encoders of all modalities, their latest items pooled, and what those say alone and together.
-
-    Each slot's vector is the mean of its items under attention, scaled to mean 0 and spread 1 over those who have it:
-    one that is absent stands at the mean and so adds nothing. The state is linear in the slots and,
-    beside that, a low-rank product of them with each other: what two say together may be told by neither.
-    """
-
-    mark: Tensor
-
-    def __init__(self, vocabulary: Vocabulary, width: int, rank: int, outcomes: int, dropout: float) -> None:
-        super().__init__()
-        self.names = tuple(vocabulary.modalities)
-        self.encoders = nn.ModuleDict({name: encoder(name)(vocabulary, ITEM_WIDTH) for name in self.names})
-        slots = [encoder(name).slots(vocabulary.modalities[name]) for name in self.names]
-        self.looks = nn.ModuleList(nn.Linear(ITEM_WIDTH, 1) for _ in range(sum(slots)))
-        self.scales = nn.ModuleList(nn.BatchNorm1d(ITEM_WIDTH, affine=False) for _ in range(sum(slots)))
-        inside = sum(slots) * ITEM_WIDTH
-        self.alone = nn.Linear(inside, rank, bias=False)
-        self.one, self.other = nn.Linear(inside, rank, bias=False), nn.Linear(inside, rank, bias=False)
-        self.dropout = Dropout(dropout)
-        # Begun at nothing: what a modality adds, it has to earn.
-        self.to_outcomes = nn.Linear(2 * rank, outcomes, bias=False)
-        self.fuse = nn.ModuleDict({name: nn.Linear(ITEM_WIDTH, width, bias=False) for name in self.names})
-        # Of two slots that are there, states and their products then have a spread of about 1.
-        for mixed in (self.alone, self.one, self.other):
-            nn.init.normal_(mixed.weight, std=(2 * ITEM_WIDTH) ** -0.5)
-        nn.init.zeros_(self.to_outcomes.weight)
-        for name in self.names:
-            nn.init.zeros_(self.fuse[name].weight)  # type: ignore[arg-type]
-        self.register_buffer("mark", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, attached: Attached) -> Tensor:
-        """Return what the modalities add to each question's log hazards [Q, O]."""
-        pooled = torch.cat([self._pool(number, attached) for number in range(len(self.looks))], dim=1)
-        together = self.one(pooled) * self.other(pooled)
-        state_QZ = torch.cat([self.alone(pooled), together], dim=1)
-        added: Tensor = self.to_outcomes(self.dropout(state_QZ)).float()
-        return added
-
-    def there(self, attached: Attached | None) -> Attached | None:
-        """Return what is there; in training, each modality is left out of a whole batch by lot (modality dropout)."""
-        if attached is None or not self.training:
-            return attached
-        left_out = (lots(len(self.names)) < LEFT_OUT).numpy()
-        kept = ~left_out[attached.modality_C]
-        thinned = attached.without(np.repeat(left_out[None], len(attached.known[0]), axis=0))
-        return replace(
-            thinned, cell_C=attached.cell_C[kept], modality_C=attached.modality_C[kept], row_C=attached.row_C[kept]
-        )
-
-    def nothing(self) -> Tensor:
-        """Return 0, as what the layers that still learn would add if none of their items were there."""
-        total = torch.zeros((), device=self.mark.device)
-        for name in self.names:
-            weight: Tensor = self.fuse[name].weight  # type: ignore[assignment]
-            # A product and not a sum times 0, whose gradient would be one number seen as many.
-            total = total + (weight * torch.zeros_like(weight)).sum()
-        return total
-
-    def at_events(self, attached: Attached, x_RTD: Tensor) -> Tensor:
-        """Return the vectors of events with those of the items that lie there added."""
-        if not len(attached.cell_C):
-            return x_RTD
-        flat = x_RTD.flatten(0, 1)
-        for number, name in enumerate(self.names):
-            mine = attached.modality_C == number
-            if mine.any():
-                vectors = self._vectors(attached.items, name)[torch.from_numpy(attached.row_C[mine])].to(flat.device)
-                where = torch.from_numpy(attached.cell_C[mine]).to(flat.device)
-                flat = flat.index_add(0, where, self.fuse[name](vectors).to(flat.dtype))
-        return flat.view_as(x_RTD)
-
-    def settle(self, mark: int) -> None:
-        """Say that the encoders learn no more: from now on each item is encoded once."""
-        self.mark.fill_(mark)
-
-    def unsettle(self, items: Items | None) -> None:
-        """Let the encoders learn again, and forget what they made of items."""
-        self.mark.fill_(0)
-        if items is not None:
-            items.encoded.clear()
-
-    def train(self, mode: bool = True) -> ModalState:
-        """Set the mode of what still learns: settled encoders and scales stay as they are."""
-        super().train(mode)
-        if int(self.mark):
-            for part in (self.encoders, self.scales):
-                part.eval()
-        return self
-
-    def _pool(self, number: int, attached: Attached) -> Tensor:
-        """Return a slot's vector [Q, D], 0 where nothing is known."""
-        slot, rows_QK = attached.items.slots[number], attached.known[number]
-        device = self.mark.device
-        pooled = torch.zeros(len(rows_QK), ITEM_WIDTH, device=device)
-        there = np.flatnonzero((rows_QK >= 0).any(axis=1))
-        if not len(there):
-            return pooled
-        rows = rows_QK[there]
-        needed, inverse = np.unique(rows[rows >= 0], return_inverse=True)
-        vectors = self._rows(attached.items, slot.modality, needed)
-        at = np.zeros(rows.shape, np.int64)
-        at[rows >= 0] = inverse
-        known_QK = torch.from_numpy(rows >= 0).to(device)
-        items_QKD = vectors[torch.from_numpy(at).to(device)]
-        looks_QK = self.looks[number](items_QKD).squeeze(-1).masked_fill(~known_QK, -1e4).softmax(1)
-        mean_QD = (looks_QK.unsqueeze(-1) * items_QKD).sum(1)
-        scale = self.scales[number]
-        if self.training and scale.training and len(there) < 2:
-            return pooled
-        return pooled.index_copy(0, torch.from_numpy(there).to(device), scale(mean_QD))
-
-    def _rows(self, items: Items, name: str, rows: NDArray[np.int64]) -> Tensor:
-        if int(self.mark):
-            return self._vectors(items, name)[torch.from_numpy(rows)].to(self.mark.device)
-        return self._encode(items, name, rows)
-
-    def _encode(self, items: Items, name: str, rows: NDArray[np.int64]) -> Tensor:
-        arrays = tuple(torch.from_numpy(each[rows]).unsqueeze(1).to(self.mark.device) for each in items.contents[name])
-        vectors: Tensor = self.encoders[name](arrays).squeeze(1)
-        return vectors.float()
-
-    def _vectors(self, items: Items, name: str) -> Tensor:
-        """Return the vectors of all of a modality's items [M, D], kept for as long as the items are."""
-        kept = items.encoded.setdefault(int(self.mark), {})
-        if name not in kept:
-            number = len(items.contents[name][0])
-            with torch.no_grad():
-                parts = [
-                    self._encode(items, name, np.arange(first, min(first + _AT_ONCE, number))).cpu()
-                    for first in range(0, number, _AT_ONCE)
-                ]
-            kept[name] = torch.cat(parts) if parts else torch.zeros(0, ITEM_WIDTH)
-        return kept[name]

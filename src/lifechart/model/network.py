@@ -12,7 +12,8 @@ from lifechart.model.encoders import encoder
 from lifechart.model.encoders.event import AGES, EventArrays
 from lifechart.model.every_code import EveryCodeHead
 from lifechart.model.heads import BaseRates, HazardHead
-from lifechart.model.modalities import Attached, ModalState
+from lifechart.model.modal_state import ModalState
+from lifechart.model.modalities import Attached
 from lifechart.model.next_event import NextEventHead
 from lifechart.model.questions import num_columns
 from lifechart.model.sizes import Size
@@ -74,7 +75,7 @@ class Network(nn.Module):
         self.next_event = NextEventHead(vocabulary, size.width, size.rank, dropout)
         self.modal: ModalState | None = None
         if vocabulary.modalities:
-            self.modal = ModalState(vocabulary, size.width, size.rank // 2, len(base.first), dropout)
+            self.modal = ModalState(vocabulary, size.width, len(base.first))
 
     def forward(self, batch: Batch) -> Output:
         """Return hazards for every question and the hidden state of every place."""
@@ -90,7 +91,7 @@ class Network(nn.Module):
         with torch.autocast(hidden_QD.device.type, enabled=False):
             log_hazard, state = self.hazards(hidden_QD.float(), batch.features_QF, batch.history, batch.had_QO)
             if self.modal is not None and attached is not None:
-                log_hazard = log_hazard + self.modal(attached).unsqueeze(-1)
+                log_hazard = log_hazard + self.modal(attached, batch.had_QO).unsqueeze(-1)
         return Output(log_hazard, state, hidden_RTD)
 
     def next_event_loss(self, batch: Batch, output: Output) -> Tensor:

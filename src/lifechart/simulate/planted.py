@@ -65,15 +65,22 @@ def frame(traits_NP: Floats, first: int, seed: int) -> pl.DataFrame:
 def loadings() -> Floats:
     """Return what a standard deviation of each trait adds to each log rate, [K + H, TRAITS]."""
     columns = {key: index for index, key in enumerate(names().processes)}
-    weights = np.zeros((len(hazards().loadings_KD), len(TRAITS)), np.float32)
-    for row in csv.DictReader(_text().splitlines()):
-        weights[columns[row["target"]], TRAITS.index(row["trait"])] = float(row["weight"])
-    return weights
+    table = np.zeros((len(hazards().loadings_KD), len(TRAITS)), np.float32)
+    for number, trait in enumerate(TRAITS):
+        for target, weight in weights(trait).items():
+            table[columns[target], number] = weight
+    return table
 
 
 def targets(trait: str) -> tuple[str, ...]:
     """Return the conditions whose rate a trait multiplies."""
-    return tuple(row["target"] for row in csv.DictReader(_text().splitlines()) if row["trait"] == trait)
+    return tuple(weights(trait))
+
+
+def weights(trait: str) -> dict[str, float]:
+    """Return what a standard deviation of a trait adds to the log rate of each condition."""
+    rows = csv.DictReader(_text().splitlines())
+    return {row["target"]: float(row["weight"]) for row in rows if row["trait"] == trait}
 
 
 @cache

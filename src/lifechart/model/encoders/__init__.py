@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import sparse
 
 from lifechart.core import plugs
 from lifechart.core.errors import PlugError
@@ -58,6 +59,18 @@ class Found:
 
     def __len__(self) -> int:
         return len(self.subject_id)
+
+
+@runtime_checkable
+class Beginner(Protocol):
+    """An item encoder that does not begin at random."""
+
+    def begin(self, contents: tuple[NDArray[Any], ...], known_WM: sparse.csr_array) -> None:
+        """Set first weights from the M items of the training split.
+
+        `known_WM`: windows of people's lives, and what share each item has of what is known then; a row adds up to 1,
+        or to 0 where nothing is known.
+        """
 
 
 @runtime_checkable

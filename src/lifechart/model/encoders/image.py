@@ -1,7 +1,8 @@
-"""An image as one vector: patches of 8 x 8 through a small network, pooled by attention; one slot a kind of image.
+"""An image as one vector: two layers of filters, how strongly each answers on the whole, one slot a kind of image.
 
 Any image is made 64 x 64: its light, what is fine in its light, and its colour. The kind is DICOM's modality (OP, DX,
-GM, ...). Shapes: R x T items, C channels, H x W pixels, P patches, D width.
+GM, ...). Filters begin as the main components of the patches that they look at (PCANet: Chan et al. 2015, arXiv
+1404.3606) and then learn. Shapes: R x T items, N images, C channels, H x W pixels, F filters, S sorts, D width.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.ndimage import zoom
 from torch import Tensor, nn
 
@@ -22,37 +24,73 @@ from lifechart.model.encoders import Found, Pictures
 from lifechart.model.vocabulary import Vocabulary
 
 SIDE = 64
-_PATCH, _INSIDE, _VIEWS = 8, 48, 4
+_FINE, _COARSE = 16, 32
+"""Filters of the first layer (5 x 5) and of the second (3 x 3, on the first's answers at a quarter of the size)."""
+_NEAR, _AROUND = 5, 3
+_LOUD = (0.3, 0.5)
+"""How strong an answer must be to count, in standard deviations, by layer."""
 _FEWEST = 10
+_TAUGHT_BY, _PATCHES = 256, 20_000
+"""Images and patches that the filters of one kind begin from."""
 
 
 class ImageEncoder(nn.Module):
-    """Embeds images. Patches are read alike wherever they lie; four views, which know the place, choose among them."""
+    """Embeds images. Each kind has filters of its own: what tells in a retina is not what tells in a film."""
 
     modality = "image"
     most = 1
 
     def __init__(self, vocabulary: Vocabulary, width: int) -> None:
         super().__init__()
-        sorts = len(vocabulary.modalities[self.modality]["sorts"])
-        places = (SIDE // _PATCH) ** 2
-        self.patch = nn.Conv2d(3, _INSIDE, _PATCH, _PATCH)
-        self.sort = nn.Embedding(sorts, _INSIDE)
-        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(_INSIDE, _INSIDE), nn.SiLU())
-        self.place = nn.Parameter(torch.zeros(places, _VIEWS))
-        self.looks = nn.Linear(_INSIDE, _VIEWS)
-        self.out = nn.Linear(_VIEWS * _INSIDE, width)
+        self.sorts = len(vocabulary.modalities[self.modality]["sorts"])
+        sorts, inside = self.sorts, _FINE + _COARSE
+        self.fine = nn.Parameter(torch.randn(sorts, _FINE, 3, _NEAR, _NEAR) * 0.2)
+        self.coarse = nn.Parameter(torch.randn(sorts, _COARSE, _FINE, _AROUND, _AROUND) * 0.1)
+        self.middle = nn.Parameter(torch.zeros(sorts, inside))
+        self.out = nn.Parameter(torch.randn(sorts, inside, width) * inside**-0.5)
 
     def forward(self, events: tuple[Tensor, ...]) -> Tensor:
         """Return vectors [R, T, D] of pixels [R, T, 2, H, W] (light and colour, bytes) and kinds [R, T]."""
         pixels, sort_RT = events
-        x_NCHW = _channels(pixels.flatten(0, 1))
-        x_NPE = self.patch(x_NCHW).flatten(2).transpose(1, 2)
-        x_NPE = self.mix(x_NPE + self.sort(sort_RT.flatten().long()).unsqueeze(1))
-        looks_NPV = (self.looks(x_NPE) + self.place).softmax(1)
-        seen_NVE = torch.einsum("npv,npe->nve", looks_NPV, x_NPE)
-        vectors: Tensor = self.out(seen_NVE.flatten(1)).view(*sort_RT.shape, -1)
-        return vectors
+        x_NCHW, sort_N = _channels(pixels.flatten(0, 1)), sort_RT.flatten().long()
+        vectors = x_NCHW.new_zeros(len(x_NCHW), self.out.shape[-1])
+        for sort in range(self.sorts):
+            mine = torch.nonzero(sort_N == sort).squeeze(1)
+            if len(mine):
+                seen_NF = self._seen(x_NCHW[mine], sort)
+                vectors = vectors.index_copy(0, mine, (seen_NF - self.middle[sort]) @ self.out[sort])
+        return vectors.view(*sort_RT.shape, -1)
+
+    def _seen(self, x_NCHW: Tensor, sort: int) -> Tensor:
+        """Return how strongly each filter answers [N, F], whatever its sign and wherever it does."""
+        first = self._first(x_NCHW, sort)
+        second = _rectified(nn.functional.conv2d(first, self.coarse[sort]), _LOUD[1])
+        return torch.cat([second.mean((2, 3)), first.mean((2, 3))], dim=1)
+
+    def _first(self, x_NCHW: Tensor, sort: int) -> Tensor:
+        answers = nn.functional.conv2d(x_NCHW, self.fine[sort], padding=_NEAR // 2)
+        return nn.functional.avg_pool2d(_rectified(answers, _LOUD[0]), 4)
+
+    @torch.no_grad()
+    def begin(self, contents: tuple[NDArray[Any], ...], known_WM: sparse.csr_array) -> None:
+        """Take filters from the images themselves, and as output the main components of what they answer."""
+        pixels, sorts = contents
+        for sort in range(self.sorts):
+            mine = np.flatnonzero(sorts == sort)
+            if len(mine) < _FEWEST:
+                continue
+            few = _channels(torch.from_numpy(pixels[mine[:: -(-len(mine) // _TAUGHT_BY)]]))
+            self.fine[sort] = _components(few, _NEAR, 3, _FINE)
+            self.coarse[sort] = _components(self._first(few, sort), _AROUND, 1, _COARSE)
+            seen = self._seen(few, sort)
+            self.middle[sort] = seen.mean(0)
+            spread = seen.std(0) + 1e-6
+            _, size, turn = torch.linalg.svd((seen - seen.mean(0)) / spread, full_matrices=False)
+            number = min(self.out.shape[-1], len(size))
+            # Not each to a spread of 1: what shows most stays first, and is what products are tried with.
+            scale = len(few) ** 0.5 / float(size[0].clamp(min=1e-6))
+            self.out[sort] = 0.0
+            self.out[sort][:, :number] = turn[:number].T * scale / spread[:, None]
 
     @staticmethod
     def learn(events: pl.DataFrame, pictures: Pictures | None) -> dict[str, Any] | None:
@@ -149,3 +187,20 @@ def _channels(pixels: Tensor) -> Tensor:
     near = nn.functional.avg_pool2d(light, 7, 1, 3, count_include_pad=False)
     fine = light - near
     return torch.cat([light - light.mean((2, 3), keepdim=True), fine * 8.0, colour], dim=1)
+
+
+def _rectified(answers: Tensor, loud: float) -> Tensor:
+    return nn.functional.relu(answers.abs() - loud)
+
+
+def _components(x_NCHW: Tensor, side: int, stride: int, number: int) -> Tensor:
+    """Return the main components of patches as filters [number, C, side, side], each answering with a spread of 1."""
+    patches = nn.functional.unfold(x_NCHW, side, stride=stride).transpose(1, 2).flatten(0, 1)
+    patches = patches[:: -(-len(patches) // _PATCHES)]
+    patches = patches - patches.mean(0)
+    _, size, turn = torch.linalg.svd(patches, full_matrices=False)
+    found = x_NCHW.new_zeros(number, patches.shape[1])
+    kept = min(number, len(size))
+    scale = len(patches) ** 0.5 / size[:kept].clamp(min=1e-3 * float(size[0]) + 1e-6)
+    found[:kept] = turn[:kept] * scale[:, None]
+    return found.view(number, x_NCHW.shape[1], side, side)

@@ -1,6 +1,7 @@
 """A genomic result as one vector: a variant by gene, consequence and zygosity; a polygenic score by its place.
 
-A variant that few people carry is read by its parts, which others share. A score enters as a multiple of a vector of
+A variant that few people carry is read by its parts, which others share; that a person with scores has none is known,
+too. A score enters as a multiple of a vector of
 its own, so that other modalities can bend it. Shapes: R x T items, P parts of a code, D width.
 """
 
@@ -96,9 +97,17 @@ class VariantEncoder(nn.Module):
         level = np.clip(np.nan_to_num(level), -6, 6).astype(np.float32)
         kept = (score > 0) | (parts > 0).any(1)
         time = rows["time"].cast(pl.Int64).fill_null(UNDATED).to_numpy()
+        subject = rows["subject_id"].to_numpy()
+        # Who was sequenced: that no variant was found in them is known too, and stands as an item without parts.
+        scored = np.flatnonzero(score > 0)
+        scored = scored[np.unique(np.stack([subject[scored], time[scored]]), axis=1, return_index=True)[1]]
+        index = np.concatenate([np.flatnonzero(kept), scored])
+        nothing = np.arange(len(index)) >= kept.sum()
+        parts, score, level = parts[index], np.where(nothing, 0, score[index]), np.where(nothing, 0, level[index])
+        parts[nothing] = 0
         return Found(
-            rows["subject_id"].to_numpy()[kept], time[kept], score[kept].astype(np.int64),
-            (parts[kept], score[kept], level[kept]),
+            subject[index], time[index], score.astype(np.int64),
+            (parts, score.astype(np.int32), level.astype(np.float32)),
         )  # fmt: skip
 
 

@@ -1,0 +1,325 @@
+"""Where notes, images and genomes begin: what they add to the hazards, fitted outcome by outcome, in convex form.
+
+Given what the encoders make of the items, the likelihood of first onsets is convex in the weights: a Poisson regression
+on windows that overlap nowhere, with what the history expects as exposure (Holford, Biometrics 1980). A block of
+weights (a slot, or two slots' products) has a normal prior whose width the marginal likelihood chooses for each outcome
+(empirical Bayes; to second order a score test against no effect, as SKAT's: Wu et al., AJHG 2011). It enters only where
+that is far above what chance gives, and where what one half of the people teaches serves the other half. What entered
+for one outcome is then tried on the others as a single direction, which takes fewer onsets to see.
+Shapes: W windows, O outcomes, S slots, D width of an item's vector, N = S x D, P products, F features of a fit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from lifechart.model.encoders import Beginner
+from lifechart.model.modal_state import ITEM_WIDTH, PRODUCTS, ModalState
+from lifechart.model.modalities import Attached, Items
+
+Matrix = NDArray[np.float64]
+
+ENTERS, SHARED = 4.0, 2.0
+"""Log likelihood, over that without, that the marginal one of a block must reach; and that of one shared direction."""
+FEWEST_ONSETS = 15
+_WIDTHS = np.geomspace(1e-3, 3.0, 24)
+"""Variances that a prior may have: of the effect on the log hazard of a component's standard deviation."""
+_ITERATIONS, _STEEPEST = 8, 4.0
+_OF_PAIR, _OF_SLOT = 20, 4
+"""Products of two slots' components that are tried at most: 5 x 4, or 20 of one slot's with a score's one."""
+_DIRECTIONS, _WEAKEST = 3, 0.25
+"""Directions of a slot that other outcomes try, and how strong beside the strongest."""
+_FLAT = 1e-3
+"""A component with less than so much of the first one's spread is noise of the arithmetic."""
+
+
+@dataclass(frozen=True, eq=False)
+class Onsets:
+    """What came in windows, and what the history expected: [W, O] each, both 0 where an outcome was on record."""
+
+    subject: NDArray[np.int64]
+    """[W]"""
+    came: NDArray[np.float32]
+    expected: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """Directions of the state [N, k] that an outcome weighs, and the prior variance of each weight."""
+
+    basis: Matrix
+    width: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """What a weight costs: one over its prior variance, [O, N] and [O, P]; infinite where it is held at 0."""
+
+    alone: Matrix
+    together: Matrix
+
+    @property
+    def outcomes(self) -> int:
+        """How many outcomes have any weight."""
+        return int((np.isfinite(self.alone).any(1) | np.isfinite(self.together).any(1)).sum())
+
+
+def begin_encoders(modal: ModalState, items: Items, attached: Attached) -> None:
+    """Let each encoder that can take its first weights from the training items."""
+    for name in modal.names:
+        plug = modal.encoders[name]
+        if isinstance(plug, Beginner):
+            known = [rows for slot, rows in zip(items.slots, attached.known, strict=True) if slot.modality == name]
+            plug.begin(items.contents[name], _shares(np.concatenate(known, axis=1), len(items.contents[name][0])))
+
+
+def _shares(rows_WK: NDArray[np.int64], number: int) -> sparse.csr_array:
+    window, place = np.nonzero(rows_WK >= 0)
+    size = np.bincount(window, minlength=len(rows_WK))
+    return sparse.csr_array((1.0 / size[window], (window, rows_WK[window, place])), shape=(len(rows_WK), number))
+
+
+@torch.no_grad()
+def turn_slots(modal: ModalState, attached: Attached) -> tuple[int, ...]:
+    """Set each slot's components to mean 0, spread 1, uncorrelated; return how many each has."""
+    ranks = []
+    for number in range(len(modal.looks)):
+        there, mean_ND = modal.pooled(number, attached)
+        if len(there) < 2 * ITEM_WIDTH:
+            modal.turn[number].zero_()
+            ranks.append(0)
+            continue
+        middle = mean_ND.mean(0)
+        size, turn = torch.linalg.eigh(torch.cov((mean_ND - middle).T.double()))
+        size, turn = size.flip(0), turn.flip(1)
+        kept = size > _FLAT**2 * size[0].clamp(min=1e-12)
+        scale = torch.where(kept, size.clamp(min=1e-12).rsqrt(), 0.0)
+        modal.middle[number] = middle
+        modal.turn[number] = (turn * scale).float()
+        ranks.append(int(kept.sum()))
+    return tuple(ranks)
+
+
+def begin_weights(modal: ModalState, attached: Attached, onsets: Onsets, ranks: tuple[int, ...]) -> Prior:
+    """Fit what is above the encoders, in place; return the prior that each weight was fitted under."""
+    with torch.no_grad():
+        state_WN = modal.state(attached).cpu().numpy().astype(np.float64)
+    there_SW = np.stack([(rows >= 0).any(axis=1) for rows in attached.known])
+    fit = _Fit(state_WN, there_SW, ranks, onsets)
+    alone = fit.alone()
+    factors, together_OP = fit.together(alone)
+    weights = fit.final(alone, factors, together_OP)
+    variance_ON = np.zeros(tuple(modal.alone.weight.shape))
+    for outcome, terms in alone.items():
+        for term in terms:
+            variance_ON[outcome] += term.width * np.square(term.basis).sum(axis=1)
+    with torch.no_grad():
+        for layer, values in zip((modal.alone, modal.together), weights, strict=True):
+            layer.weight.copy_(torch.from_numpy(values.astype(np.float32)))
+        for layer, side in ((modal.one, 0), (modal.other, 1)):
+            layer.weight.zero_()
+            for number, factor in enumerate(factors):
+                layer.weight[number] = torch.from_numpy(factor[side].astype(np.float32))
+    with np.errstate(divide="ignore"):
+        return Prior(1.0 / variance_ON, together_OP)
+
+
+class _Fit:
+    """The regressions, outcome by outcome."""
+
+    def __init__(self, state_WN: Matrix, there_SW: NDArray[np.bool_], ranks: tuple[int, ...], onsets: Onsets) -> None:
+        self.state, self.there, self.ranks = state_WN, there_SW, ranks
+        self.subject = onsets.subject
+        self.came, self.expected = onsets.came.astype(np.float64), onsets.expected.astype(np.float64)
+        self.outcomes = np.flatnonzero(self.came.sum(axis=0) >= FEWEST_ONSETS).tolist()
+
+    def alone(self) -> dict[int, list[Term]]:
+        """Return, of each outcome, what of the single slots enters."""
+        found: dict[int, list[Term]] = {outcome: [] for outcome in self.outcomes}
+        for slot in np.flatnonzero(self.ranks).tolist():
+            rows, places = np.flatnonzero(self.there[slot]), self._places(slot)
+            features = self.state[np.ix_(rows, places)]
+            effects = {}
+            for outcome in self.outcomes:
+                tried = self._tried(features, rows, outcome, self.expected[rows, outcome], ENTERS)
+                if tried is not None:
+                    found[outcome].append(Term(self._placed(places, np.eye(len(places))), tried[0]))
+                    effects[outcome] = tried[1] * np.sqrt(self.came[rows, outcome].sum())
+            directions = _main(list(effects.values()))
+            for outcome in set(self.outcomes) - set(effects) if len(directions) else ():
+                for direction in directions:
+                    seen = features @ direction[:, None]
+                    tried = self._tried(seen, rows, outcome, self.expected[rows, outcome], SHARED)
+                    if tried is not None:
+                        found[outcome].append(Term(self._placed(places, direction[:, None]), tried[0]))
+        return found
+
+    def together(self, alone: dict[int, list[Term]]) -> tuple[list[tuple[Matrix, Matrix]], Matrix]:
+        """Return pairs of directions [N] whose products count, and what their weights cost [O, P]."""
+        after = self.expected.copy()
+        for outcome, terms in alone.items():
+            after[:, outcome] *= np.exp(self._said(terms, outcome))
+        drafts: list[tuple[float, Matrix, Matrix, dict[int, float]]] = []
+        for one, other in itertools.combinations(np.flatnonzero(self.ranks).tolist(), 2):
+            rows = np.flatnonzero(self.there[one] & self.there[other])
+            if len(rows) >= 2 * ITEM_WIDTH:
+                drafts += self._pair(one, other, rows, after)
+        drafts.sort(key=lambda draft: -draft[0])
+        chosen = [(first, second) for _, first, second, _ in drafts[:PRODUCTS]]
+        cost = np.full((self.came.shape[1], PRODUCTS), np.inf)
+        for number, (_, first, second, widths) in enumerate(drafts[:PRODUCTS]):
+            rows = np.flatnonzero((self.state @ first != 0) & (self.state @ second != 0))
+            seen = ((self.state[rows] @ first) * (self.state[rows] @ second))[:, None]
+            for outcome in self.outcomes:
+                if outcome in widths:
+                    cost[outcome, number] = 1.0 / widths[outcome]
+                    continue
+                tried = self._tried(seen, rows, outcome, after[rows, outcome], SHARED)
+                if tried is not None:
+                    cost[outcome, number] = 1.0 / tried[0]
+        return chosen, cost
+
+    def _pair(
+        self, one: int, other: int, rows: NDArray[np.int64], after_WO: Matrix
+    ) -> list[tuple[float, Matrix, Matrix, dict[int, float]]]:
+        """Return, of two slots, strength, directions and prior variances by outcome of products that enter."""
+        first = self._places(one)[: _OF_PAIR // min(self.ranks[other], _OF_SLOT)]
+        second = self._places(other)[: _OF_PAIR // min(len(first), _OF_PAIR)]
+        left, right = self.state[np.ix_(rows, first)], self.state[np.ix_(rows, second)]
+        features = (left[:, :, None] * right[:, None, :]).reshape(len(rows), -1)
+        effects, widths = [], {}
+        for outcome in self.outcomes:
+            tried = self._tried(features, rows, outcome, after_WO[rows, outcome], ENTERS)
+            if tried is not None:
+                widths[outcome] = tried[0]
+                effects.append(tried[1] * np.sqrt(self.came[rows, outcome].sum()))
+        found = []
+        for table in _main(effects, scaled=True):
+            lefts, size, rights = np.linalg.svd(table.reshape(len(first), len(second)), full_matrices=False)
+            for number in range(min(len(size), 2)):
+                sides = self._placed(first, lefts[:, number]), self._placed(second, rights[number])
+                found.append((float(size[number]), *sides, widths))
+        return found
+
+    def final(
+        self, alone: dict[int, list[Term]], factors: list[tuple[Matrix, Matrix]], cost_OP: Matrix
+    ) -> tuple[Matrix, Matrix]:
+        """Return the weights of components [O, N] and of products [O, P], fitted together."""
+        columns = [(self.state @ one) * (self.state @ other) for one, other in factors]
+        products = np.stack(columns, axis=1) if columns else np.zeros((len(self.state), 0))
+        by_slot, by_product = np.zeros((self.came.shape[1], self.state.shape[1])), np.zeros_like(cost_OP)
+        for outcome, terms in alone.items():
+            mine = np.flatnonzero(np.isfinite(cost_OP[outcome]))
+            if not terms and not len(mine):
+                continue
+            basis, cost = _joined(terms, self.state.shape[1])
+            features = np.concatenate([self.state @ basis, products[:, mine]], axis=1)
+            weights = regress(
+                features, self.came[:, outcome], self.expected[:, outcome],
+                np.concatenate([cost, cost_OP[outcome, mine]]),
+            )  # fmt: skip
+            by_slot[outcome] = basis @ weights[: basis.shape[1]]
+            by_product[outcome, mine] = weights[basis.shape[1] :]
+        return by_slot, by_product
+
+    def _tried(
+        self, features: Matrix, rows: NDArray[np.int64], outcome: int, expected: Matrix, least: float
+    ) -> tuple[float, Matrix] | None:
+        """Return the prior variance and the effects of features that enter, None of others."""
+        came = self.came[rows, outcome]
+        if came.sum() < FEWEST_ONSETS:
+            return None
+        gain, width, effect, _ = evidence(features, came, expected)
+        if gain <= least or not _serves_others(features, came, expected, self.subject[rows]):
+            return None
+        return width, effect
+
+    def _said(self, terms: list[Term], outcome: int) -> Matrix:
+        if not terms:
+            return np.zeros(len(self.state))
+        basis, cost = _joined(terms, self.state.shape[1])
+        features = self.state @ basis
+        weights = regress(features, self.came[:, outcome], self.expected[:, outcome], cost)
+        return np.asarray(np.clip(features @ weights, -_STEEPEST, _STEEPEST))
+
+    def _places(self, slot: int) -> NDArray[np.int64]:
+        return slot * ITEM_WIDTH + np.arange(self.ranks[slot])
+
+    def _placed(self, places: NDArray[np.int64], values: Matrix) -> Matrix:
+        placed = np.zeros((self.state.shape[1], *values.shape[1:]))
+        placed[places] = values
+        return placed
+
+
+def _joined(terms: list[Term], width: int) -> tuple[Matrix, Matrix]:
+    basis = np.concatenate([np.zeros((width, 0)), *(term.basis for term in terms)], axis=1)
+    return basis, np.concatenate([np.zeros(0), *(np.full(term.basis.shape[1], 1.0 / term.width) for term in terms)])
+
+
+def _main(effects: list[Matrix], *, scaled: bool = False) -> list[Matrix]:
+    """Return the main directions [F] of several outcomes' effects, of length 1 or as long as they are strong."""
+    if not effects:
+        return []
+    _, size, turn = np.linalg.svd(np.stack(effects), full_matrices=False)
+    kept = [number for number in range(min(len(size), _DIRECTIONS)) if size[number] > _WEAKEST * size[0]]
+    return [turn[number] * (size[number] if scaled else 1.0) for number in kept]
+
+
+def evidence(features_WF: Matrix, came_W: Matrix, expected_W: Matrix) -> tuple[float, float, Matrix, Matrix]:
+    """Return the log marginal likelihood of features over that without, the prior variance with the most, effects [F].
+
+    To second order about no effect. The last of the four is the features' mean [F], which is taken out, as is what the
+    history gets wrong on the whole: no level is told by them.
+    """
+    expected_W = _levelled(came_W, expected_W)
+    middle = expected_W @ features_WF / max(float(expected_W.sum()), 1e-12)
+    centred = features_WF - middle
+    gradient = centred.T @ (came_W - expected_W)
+    size, turn = np.linalg.eigh((centred * expected_W[:, None]).T @ centred)
+    size, turned = np.maximum(size, 0.0), turn.T @ gradient
+    widths = _WIDTHS[:, None]
+    gains = 0.5 * (widths * turned**2 / (1 + widths * size) - np.log1p(widths * size)).sum(axis=1)
+    best = int(gains.argmax())
+    width = float(_WIDTHS[best])
+    return float(gains[best]), width, turn @ (width * turned / (1 + width * size)), middle
+
+
+def _levelled(came_W: Matrix, expected_W: Matrix) -> Matrix:
+    return expected_W * (came_W.sum() / max(float(expected_W.sum()), 1e-12))
+
+
+def _serves_others(features_WF: Matrix, came_W: Matrix, expected_W: Matrix, subject_W: NDArray[np.int64]) -> bool:
+    """Whether what half of the people teach raises the likelihood of the other half, by more than a standard error."""
+    people, owner = np.unique(subject_W, return_inverse=True)
+    gained = np.zeros(len(people))
+    for half in (0, 1):
+        here, there = owner % 2 == half, owner % 2 != half
+        if not came_W[here].any() or not came_W[there].any():
+            return False
+        _, _, effect, middle = evidence(features_WF[here], came_W[here], expected_W[here])
+        said = np.clip((features_WF[there] - middle) @ effect, -_STEEPEST, _STEEPEST)
+        rate = _levelled(came_W[there], expected_W[there])
+        gain = came_W[there] * said - rate * np.expm1(said)
+        gained += np.bincount(owner[there], weights=gain, minlength=len(people))
+    return float(gained.sum()) > float(np.sqrt(np.square(gained).sum()))
+
+
+def regress(features_WF: Matrix, came_W: Matrix, expected_W: Matrix, cost_F: Matrix) -> Matrix:
+    """Return the weights [F] with the most posterior probability, by Newton's method."""
+    rows = np.flatnonzero(expected_W > 0)
+    features, came, expected = features_WF[rows], came_W[rows], expected_W[rows]
+    weights = np.zeros(features.shape[1])
+    for _ in range(_ITERATIONS):
+        rate = expected * np.exp(np.clip(features @ weights, -_STEEPEST, _STEEPEST))
+        gradient = features.T @ (came - rate) - cost_F * weights
+        step = np.linalg.solve((features * rate[:, None]).T @ features + np.diag(cost_F), gradient)
+        weights = weights + step * min(1.0, 2.0 / max(float(np.abs(step).max(initial=0.0)), 1e-9))
+        if np.abs(step).max(initial=0.0) < 1e-4:
+            break
+    return weights

@@ -1,0 +1,82 @@
+"""The convex beginning: what is there enters and is estimated, what is not does not; what one found others try."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import PoissonRegressor
+
+from lifechart.model.modal_start import ENTERS, Onsets, _Fit, _serves_others, evidence, regress
+from lifechart.model.modal_state import ITEM_WIDTH
+
+Matrix = NDArray[np.float64]
+
+
+def _drawn(effect: Matrix, windows: int, seed: int, onsets: int) -> tuple[Matrix, Matrix, Matrix, NDArray[np.int64]]:
+    """Return features, what came, what was expected without them, and whose window it is."""
+    rng = np.random.default_rng(seed)
+    subject = np.arange(windows) // 2
+    features = rng.standard_normal((windows // 2 + 1, len(effect)))[subject]
+    expected = rng.gamma(1.0, onsets / windows, windows)
+    factor = np.exp(features @ effect - 0.5 * effect @ effect)
+    came = (rng.random(windows) < -np.expm1(-expected * factor)).astype(float)
+    return features, came, expected, subject
+
+
+def test_what_is_there_enters_and_what_is_not_does_not() -> None:
+    nothing = np.zeros(32)
+    something = nothing.copy()
+    something[5] = 0.9
+    found = [evidence(*_drawn(something, 6000, seed, 120)[:3]) for seed in range(5)]
+    assert all(
+        gain > ENTERS and abs(effect[5]) > 3 * np.abs(np.delete(effect, 5)).mean() for gain, _, effect, _ in found
+    )
+    missed = [_drawn(nothing, 6000, seed, 120) for seed in range(40)]
+    entering = [each for each in missed if evidence(*each[:3])[0] > ENTERS and _serves_others(*each)]
+    assert len(entering) <= 1
+
+
+def test_what_the_history_gets_wrong_on_the_whole_tells_nothing() -> None:
+    features, came, expected, _ = _drawn(np.zeros(16), 4000, 1, 200)
+    same = evidence(features + 2.0, came, 3.0 * expected)
+    np.testing.assert_allclose(same[2], evidence(features, came, expected)[2], atol=1e-8)
+
+
+@pytest.mark.parametrize("cost", [0.5, 20.0])
+def test_weights_are_those_of_a_penalised_poisson_regression(cost: float) -> None:
+    effect = np.array([0.5, -0.3, 0.0, 0.0])
+    features, came, expected, _ = _drawn(effect, 5000, 2, 400)
+    expected = np.maximum(expected, 1e-9)
+    twin = PoissonRegressor(alpha=cost / expected.sum(), fit_intercept=False, tol=1e-10, max_iter=1000)
+    twin.fit(features, came / expected, sample_weight=expected)
+    found = regress(features, came, expected, np.full(4, cost))
+    np.testing.assert_allclose(found, twin.coef_, atol=1e-4)
+
+
+def test_a_product_that_neither_slot_tells_is_found_and_a_direction_is_shared() -> None:
+    """Two slots: outcome 0 follows their product; outcomes 1 and 2 one direction of the first, 2 with few onsets."""
+    rng = np.random.default_rng(3)
+    windows = 8000
+    subject = np.arange(windows) // 4
+    state = np.zeros((windows, 2 * ITEM_WIDTH))
+    state[:, :30] = rng.standard_normal((windows // 4, 30))[subject]
+    state[:, ITEM_WIDTH] = rng.standard_normal(windows // 4)[subject]
+    told = np.stack(
+        [1.1 * state[:, 3] * state[:, ITEM_WIDTH] - 0.6, 0.9 * state[:, 2] - 0.4, 0.9 * state[:, 2] - 0.4], 1
+    )
+    expected = np.tile(np.array([120.0, 300.0, 25.0]) / windows, (windows, 1))
+    came = (rng.random((windows, 3)) < -np.expm1(-expected * np.exp(told))).astype(np.float32)
+    there = np.ones((2, windows), bool)
+    fit = _Fit(state, there, (30, 1), Onsets(subject, came, expected.astype(np.float32)))
+    alone = fit.alone()
+    assert not alone[0]
+    assert alone[1][0].basis.shape[1] == 30
+    assert alone[2][0].basis.shape[1] == 1
+    factors, cost = fit.together(alone)
+    by_slot, by_product = fit.final(alone, factors, cost)
+    assert np.isfinite(cost[0]).any()
+    assert not np.isfinite(cost[1:, 0]).any()
+    first, second = factors[0]
+    assert np.abs(first).argmax() == 3
+    assert np.flatnonzero(second).tolist() == [ITEM_WIDTH]
+    assert np.corrcoef(state @ by_slot[2], state[:, 2])[0, 1] > 0.9
+    assert np.abs(by_product[0]).max() > 0.5
