@@ -85,10 +85,10 @@ def of_subjects(tokens: Tokens, chosen: NDArray[np.int64]) -> Tokens:
     parts: dict[str, NDArray[np.generic]] = {}
     for each in fields(Tokens):
         array = getattr(tokens, each.name)
-        if each.name not in ("items", "starts"):
+        if each.name not in ("items", "truth", "starts"):
             parts[each.name] = array[chosen] if each.name in _OF_SUBJECTS else array[rows]
     parts["next_same"] = place[tokens.next_same[rows]]
-    return replace(tokens, items=None, starts=np.concatenate([[0], np.cumsum(sizes)]), **parts)  # type: ignore[arg-type]
+    return replace(tokens, items=None, truth=None, starts=np.concatenate([[0], np.cumsum(sizes)]), **parts)  # type: ignore[arg-type]
 
 
 def _begin_anew(head: HazardHead, start: BaseRates, seed: int) -> None:
