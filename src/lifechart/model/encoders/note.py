@@ -27,6 +27,8 @@ _HEAD, _TAIL = 48, 80
 _PIECE_WIDTH, _REACH, _VIEWS = 32, 5, 4
 _COMPONENTS, _RARE = 16, 0.01
 """Components that pieces begin with; a piece that a smaller share of windows holds begins without."""
+_FLAT = 1e-3
+"""A piece whose share varies by less than so much of itself says nothing, and rounding would be all that it says."""
 _MORE, _ROUNDS, _TAUGHT_BY_WINDOWS = 8, 6, 8_000
 
 
@@ -136,7 +138,7 @@ def _company(pooled_WV: sparse.csr_array) -> NDArray[np.float64]:
     holders = np.bincount(few.indices, minlength=few.shape[1]) / max(few.shape[0], 1)
     middle = np.asarray(few.sum(axis=0)).ravel() / max(few.shape[0], 1)
     spread = np.sqrt(np.maximum(np.asarray(few.power(2).sum(axis=0)).ravel() / max(few.shape[0], 1) - middle**2, 0.0))
-    scale = np.where((holders > _RARE) & (spread > 0), 1.0 / np.maximum(spread, 1e-9), 0.0)
+    scale = np.where((holders > _RARE) & (spread > _FLAT * middle), 1.0 / np.maximum(spread, 1e-9), 0.0)
     scaled, shift = sparse.csr_array(few @ sparse.diags_array(scale)), middle * scale
     basis = np.random.default_rng(0).standard_normal((few.shape[1], _COMPONENTS + _MORE))
     for _ in range(_ROUNDS):
