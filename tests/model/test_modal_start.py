@@ -35,6 +35,18 @@ def test_what_is_there_enters_and_what_is_not_does_not() -> None:
     assert len(entering) <= 1
 
 
+def test_a_strong_effect_of_a_trait_that_few_have_enters_by_itself() -> None:
+    """Ten times the rate in a fifth of the people: to second order told so large that it would serve nobody."""
+    rng = np.random.default_rng(5)
+    subject = np.arange(2400) // 6
+    trait = (rng.random(400) < 0.2)[subject]
+    features = np.stack([(trait - 0.2) / 0.4, rng.standard_normal(400)[subject]], axis=1)
+    expected = np.full(2400, 170 / 2400)
+    came = (rng.random(2400) < -np.expm1(-expected * np.where(trait, 10.0, 1.0) / 2.8)).astype(float)
+    assert evidence(features, came, expected)[0] > 10 * ENTERS
+    assert _serves_others(features, came, expected, subject)
+
+
 def test_what_the_history_gets_wrong_on_the_whole_tells_nothing() -> None:
     features, came, expected, _ = _drawn(np.zeros(16), 4000, 1, 200)
     same = evidence(features + 2.0, came, 3.0 * expected)

@@ -291,7 +291,7 @@ def evidence(features_WF: Matrix, came_W: Matrix, expected_W: Matrix) -> tuple[f
 
 
 def _levelled(came_W: Matrix, expected_W: Matrix) -> Matrix:
-    return expected_W * (came_W.sum() / max(float(expected_W.sum()), 1e-12))
+    return expected_W * (float(came_W.sum()) / max(float(expected_W.sum()), 1e-12))
 
 
 def _serves_others(features_WF: Matrix, came_W: Matrix, expected_W: Matrix, subject_W: NDArray[np.int64]) -> bool:
@@ -302,7 +302,10 @@ def _serves_others(features_WF: Matrix, came_W: Matrix, expected_W: Matrix, subj
         here, there = owner % 2 == half, owner % 2 != half
         if not came_W[here].any() or not came_W[there].any():
             return False
-        _, _, effect, middle = evidence(features_WF[here], came_W[here], expected_W[here])
+        rate = _levelled(came_W[here], expected_W[here])
+        _, width, _, middle = evidence(features_WF[here], came_W[here], rate)
+        # To second order a strong effect is told too large by far, and would serve nobody.
+        effect = regress(features_WF[here] - middle, came_W[here], rate, np.full(features_WF.shape[1], 1.0 / width))
         said = np.clip((features_WF[there] - middle) @ effect, -_STEEPEST, _STEEPEST)
         rate = _levelled(came_W[there], expected_W[there])
         gain = came_W[there] * said - rate * np.expm1(said)
