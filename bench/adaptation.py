@@ -108,7 +108,7 @@ def _compared(
 def _print(lives: int, compared: Compared, seconds: dict[str, float]) -> None:
     title = f"{lives:,} lives: {compared.outcomes} outcomes, {compared.events:,} events, {compared.prompts:,} prompts"
     table = Table(title=title, box=None, header_style="bold")
-    for column in ("", "known", "AUROC", "loss an event", "ECE", "CPU s"):
+    for column in ("", "known", "AUROC", "loss an event", "CPU s"):
         table.add_column(column, justify="left" if not column else "right")
     for name in compared.names:
         cells = [_cell(compared.values[name, measure], "") for measure in GAINS]

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from lifechart.core.report import Metric, Report
 from lifechart.evaluate.headline import ALL_OUTCOMES, LOCAL, MIN_EVENTS, RELEASED
-from lifechart.evaluate.metrics import Estimate, Floats, Sample, expected_calibration_error, ranking
+from lifechart.evaluate.metrics import Estimate, Floats, Sample, ranking
 from lifechart.evaluate.question import Question, Scorer
 
-GAINS = ("auroc", "log_loss", "ece")
-"""What is compared. `log_loss` is a first occurrence's, in nats; of it and of `ece` less is better."""
+GAINS = ("auroc", "log_loss")
+"""What is compared. `log_loss` is a first occurrence's, in nats: less is better. No calibration error: resampling
+people only adds to it, so that its interval would lie above it; the loss counts what is ill calibrated."""
 _LEAST = 1e-6
 _PREFIX, _LESS = "beside:", "_less:"
 
@@ -76,7 +77,7 @@ def table(report: Report) -> list[tuple[str, ...]]:
         return []
     some = next(iter(found.values()))
     head = f"new within {some.horizon_days} days, {some.num_events:,} events"
-    return [(head, "AUROC", "loss an event", "ECE"), *rows]
+    return [(head, "AUROC", "loss an event"), *rows]
 
 
 def beside(question: Question, scorers: Sequence[Scorer], scores: Scores, min_events: int = MIN_EVENTS) -> list[Metric]:
@@ -127,7 +128,7 @@ def _measured(sample: Sample, weights: Floats) -> dict[str, Floats]:
     with np.errstate(invalid="ignore", divide="ignore"):
         per_event = (weights @ by_person) / (weights @ came)
     per_event[~np.isfinite(per_event)] = np.nan
-    return {"auroc": area, "log_loss": per_event, "ece": expected_calibration_error(sample, weights)}
+    return {"auroc": area, "log_loss": per_event}
 
 
 def _cell(metric: Metric, sign: str) -> str:

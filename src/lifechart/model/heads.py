@@ -107,17 +107,18 @@ class HazardHead(nn.Module):
         Exact, and no slower than any head of this rank: the wide parts are linear, so their weights are averaged; the
         deep parts stand side by side. What the backbone adds is left as it is.
         """
-        for weight in (self.from_history.weight, self.to_state[2].weight):
-            nn.init.zeros_(weight)
+        ours, theirs = _last(self), [_last(each) for each in members]
+        for linear in (self.from_history, ours):
+            nn.init.zeros_(linear.weight)
         low = 0
-        for each in members:
+        for each, last in zip(members, theirs, strict=True):
             deep, inner = slice(low, low + each.rank), slice(2 * low, 2 * (low + each.rank))
             self.history.weight[:, deep] = each.history.weight[:, : each.rank]
             self.from_history.weight[inner, deep] = each.from_history.weight[:, : each.rank]
             self.from_history.weight[inner, self.rank :] = each.from_history.weight[:, each.rank :]
             self.from_history.bias[inner] = each.from_history.bias
-            self.to_state[2].weight[deep, inner] = each.to_state[2].weight
-            self.to_state[2].bias[deep] = each.to_state[2].bias
+            ours.weight[deep, inner] = last.weight
+            ours.bias[deep] = last.bias
             self.out.weight[:, deep] = each.out.weight / len(members)
             self.out_by_bin.weight[:, deep] = each.out_by_bin.weight / len(members)
             low += each.rank
@@ -130,6 +131,12 @@ class HazardHead(nn.Module):
         self.out.bias.copy_(mean(lambda head: head.out.bias))
         self.out_by_bin.bias.copy_(mean(lambda head: head.out_by_bin.bias))
         self.again_shift.copy_(mean(lambda head: head.again_shift))
+
+
+def _last(head: HazardHead) -> nn.Linear:
+    last = head.to_state[-1]
+    assert isinstance(last, nn.Linear)
+    return last
 
 
 def survival(log_hazard_QOB: Tensor, labels: Labels, recurrence_weight: float) -> Tensor:
