@@ -155,7 +155,7 @@ def _prompts(events: pl.DataFrame) -> pl.DataFrame:
         .sort("subject_id")
         .with_columns(last=pl.coalesce("end", "left") - timedelta(days=HORIZON))
     )
-    late = pl.Series(rng.integers(0, HORIZON, spans.height)) + int(ADULT_YEARS * 365.25)
+    late = pl.lit(pl.Series(rng.integers(0, HORIZON, spans.height))) + int(ADULT_YEARS * 365.25)
     spans = spans.with_columns(first=pl.col("birth") + pl.duration(days=late))
     spans = spans.filter((pl.col("last") > pl.col("first")) & (pl.col("first") < pl.col("left")))
     until = pl.min_horizontal("last", "left")
@@ -194,7 +194,7 @@ def _ahead(asked: Asked, codes: list[str]) -> NDArray[np.int64]:
     onsets = events.filter(pl.col("code").is_in(codes)).group_by("subject_id").agg(onset=pl.col("time").min())
     joined = prompts.join(onsets, on="subject_id", how="left", maintain_order="left")
     days = (joined["onset"] - joined["prediction_time"]).dt.total_seconds() / 86_400
-    return np.floor(days.fill_null(10**6).to_numpy()).astype(np.int64)
+    return np.asarray(np.floor(days.fill_null(10**6).to_numpy()), np.int64)
 
 
 def _scored(
@@ -205,7 +205,7 @@ def _scored(
     weights = {snomed[key]: weight for key, weight in planted.weights(trait).items() if snomed[key] in answers.outcomes}
     if not weights:
         return 0, np.full((3, 1 + BOOTSTRAP), np.nan)
-    columns = [answers.outcomes.index(code) for code in weights]
+    columns = np.array([answers.outcomes.index(code) for code in weights])
     ahead = _ahead(answers.asked, list(weights))
     rows = np.flatnonzero(having & (ahead >= 0))
     came = ahead[rows] <= HORIZON
@@ -256,7 +256,9 @@ def _aurocs(
     no = np.add.reduceat(weight * ~came_N[order], starts, axis=1)
     below = np.cumsum(no, axis=1) - no / 2
     pairs = yes.sum(axis=1) * no.sum(axis=1)
-    return np.divide((yes * below).sum(axis=1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+    areas: NDArray[np.float64] = np.full(len(pairs), np.nan)
+    np.divide((yes * below).sum(axis=1), pairs, out=areas, where=pairs > 0)
+    return areas
 
 
 def _interval(gain: NDArray[np.float64]) -> tuple[float, float]:

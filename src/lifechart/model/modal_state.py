@@ -65,7 +65,7 @@ class ModalState(nn.Module):
     def forward(self, attached: Attached, had_QO: Tensor) -> Tensor:
         """Return what the modalities add to each question's log hazards [Q, O]."""
         state_QN = self.state(attached)
-        added = self.alone(state_QN) + self.together(self.one(state_QN) * self.other(state_QN))
+        added: Tensor = self.alone(state_QN) + self.together(self.one(state_QN) * self.other(state_QN))
         return added.float().masked_fill(had_QO, 0.0)
 
     def state(self, attached: Attached) -> Tensor:
