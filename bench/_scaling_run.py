@@ -199,7 +199,7 @@ def lives(tokens: Tokens, first: int, last: int) -> Tokens:
     """Return the subjects [first, last) of tokens."""
     begin, end = tokens.starts[first], tokens.starts[last]
     of_subject = ("subject_ids", "origin", "end", "window", "birth_known")
-    arrays = {each.name: getattr(tokens, each.name) for each in fields(tokens) if each.name != "items"}
+    arrays = {each.name: getattr(tokens, each.name) for each in fields(tokens) if each.name not in ("items", "truth")}
     chosen = {name: a[first:last] if name in of_subject else a[begin:end] for name, a in arrays.items()}
     chosen["starts"] = tokens.starts[first : last + 1] - begin
     chosen["next_same"] = np.minimum(chosen["next_same"], end) - begin

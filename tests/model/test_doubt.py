@@ -59,7 +59,8 @@ def test_bounds_hold_the_risk_widen_with_doubt_and_lie_where_the_tails_say(forec
         assert ((low <= risk) & (risk <= high) & (low >= 0) & (high <= 1)).all()
         widths.append((high - low).mean())
         # With nothing of the last layer's own, the spread is that of the excess loss, but for the part left out.
-        moved = np.log(np.log1p(-low) / np.log1p(-risk))[(risk > 0.01) & (risk < 0.9)]
+        usual_risk = (risk > 0.01) & (risk < 0.9)
+        moved = np.log(np.log1p(-low[usual_risk]) / np.log1p(-risk[usual_risk]))
         np.testing.assert_allclose(moved, TAILS[0] * np.sqrt(2 * doubt * 0.8), rtol=2e-3)
     assert widths[1] > widths[0]
 
