@@ -30,7 +30,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Story]:
     text = DEFAULT.read_text().replace("answers = 100", "answers = 15").replace("labelled = 50", "labelled = 5")
     phases.write_text(text)
     scale = Scale(
-        lives=2600, learners=220, answers=20, weeks=8, effect=40.0, events=11, floor=0.0, auroc=0.0, min_people=5,
+        lives=2600, learners=220, answers=20, weeks=8, effect=40.0, events=16, floor=0.0, auroc=0.0, min_people=5,
         phases=phases,
     )  # fmt: skip
     return folder / "story", tell(folder / "story", scale=scale)
