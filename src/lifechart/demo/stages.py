@@ -62,7 +62,7 @@ class Scale:
     effect: float = 22.0
     """Days that the trial is to find."""
     events: int = 20
-    """Asked of each pair at the gate. Fewer come from a handful of people, whose luck no plan's envelope should judge."""
+    """Asked of each pair at the gate: fewer come from a handful of people, by whose luck no envelope should judge."""
     floor: float = 0.5
     """What the lower end of its AUROC has to reach there."""
     auroc: float = 0.6
