@@ -142,7 +142,17 @@ def _first_onset(people: pl.DataFrame, diagnoses: pl.DataFrame, event: str | Non
         told = people.join(first, on="subject_id", how="left").filter(pl.col("first").is_null() | (pl.col("first") > 0))
         came = (pl.col("first") <= pl.col("futime")).fill_null(False)
         told = told.with_columns(days=pl.when(came).then("first").otherwise("futime"), came=came)
+        told = _settled_by_death(told, pl.col("status") == 1)
     return _survival(name, told, told["group"].to_numpy(), 5 * 365.25)
+
+
+def _settled_by_death(told: pl.DataFrame, died: pl.Expr) -> pl.DataFrame:
+    """Let `days` of those who died without the event reach to the study's end: it never will come, and that is known.
+
+    (Wolbers et al., Epidemiology 2009.) Were they censored, survivors alone would be known not to have the event by a
+    horizon, and age, which kills, would pass for a sign of it.
+    """
+    return told.with_columns(days=pl.when(died & ~pl.col("came")).then(pl.col("days").max()).otherwise("days"))
 
 
 def _survival(name: str, told: pl.DataFrame, groups: NDArray[np.int64], horizon: float) -> Question:
@@ -171,6 +181,7 @@ def mgus2(folder: Path) -> DataSet:
     ids, month = read["subject_id"].to_numpy(), 30.4375
     death = read.with_columns(days=pl.col("futime") * month, came=pl.col("death") == 1)
     progression = read.with_columns(days=pl.col("ptime") * month, came=pl.col("pstat") == 1)
+    progression = _settled_by_death(progression, pl.col("death") == 1)
     questions = [_survival("death", death, ids, 5 * 365.25), _survival("progression", progression, ids, 10 * 365.25)]
     return DataSet("mgus2", events, questions, 5)
 

@@ -41,6 +41,12 @@ class Dense:
         found: Scores = np.mean(each, axis=0, dtype=np.float64)
         return found
 
+    @classmethod
+    def joined(cls, parts: list[Dense]) -> Dense:
+        """Return one object that scores as the mean of all parts, which have as many folds each."""
+        arrays = {name: np.concatenate([getattr(each, name) for each in parts]) for name in cls.__dataclass_fields__}
+        return cls(**arrays)
+
 
 def _silu(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return (values / (1.0 + np.exp(-np.clip(values, -30, 30)))).astype(np.float32)

@@ -25,6 +25,8 @@ Matrix = NDArray[np.float32]
 Member = trees.Trees | linear.Linear | dense.Dense
 
 _FOLDS, _FEWER_FOLDS, _MANY_ROWS = 5, 3, 30_000
+_DIVISIONS, _FEW_CELLS = 3, 1_000_000
+"""Of so few numbers (rows times features) every member is fitted in that many divisions into folds, of more in one."""
 _FEWEST_NEAR = 20
 """Events up to the horizon below which nothing is learnt from those alone."""
 _SMOOTHING = 600.0
@@ -87,34 +89,63 @@ def fit(
     Of survival with a `horizon` (days), one member learns what happens up to there alone, and the blend serves both:
     who comes early, and the whole order.
     """
-    folds, other_folds = folds_of(subjects, event, seed), folds_of(subjects, event, seed + 1)
     scaling = Scaling.of(features, seed)
     scaled = scaling.scaled(features)
-    with _side_by_side(int(folds.max()) + 1) as each:
-        target = near = Target(event) if days is None else _counted(scaled, event, days)
-        if days is not None and horizon is not None and (event & (days <= horizon)).sum() >= _FEWEST_NEAR:
-            near = _counted(scaled, event & (days <= horizon), np.minimum(days, horizon))
-        told = dict.fromkeys(trees.SHAPES, (target, folds)) | {trees.OTHERWISE: (near, other_folds)}
-        members: dict[str, Member] = {}
-        unseen: list[Scores] = []
-        kinds: list[tuple[str, Callable[[], tuple[Scores, Member]]]] = [
-            ("linear", lambda: linear.crossfit(scaled, target, folds, seed, each)),
-            ("dense", lambda: dense.crossfit(scaled, target, folds, seed, each)),
-            *(
-                (name, lambda name=name, shape=shape: trees.crossfit(features, *told[name], shape, seed, each))
-                for name, shape in trees.SHAPES.items()
-            ),
-        ]
-        for number, (name, make) in enumerate(kinds):
-            advance(number / len(kinds), name)
-            scores, members[name] = make()
-            unseen.append(scores)
-    stacked = np.stack(unseen, axis=1)
+    target = near = Target(event) if days is None else _counted(scaled, event, days)
+    if days is not None and horizon is not None and (event & (days <= horizon)).sum() >= _FEWEST_NEAR:
+        near = _counted(scaled, event & (days <= horizon), np.minimum(days, horizon))
+    names = ["linear", *(["short-linear"] if features.shape[1] > linear.SIZES[-1] else []), "dense", *trees.SHAPES]
+    divisions = _DIVISIONS if features.size <= _FEW_CELLS else 1
+    parts: list[dict[str, tuple[Scores, Member]]] = []
+    for number in range(divisions):
+
+        def doing(place: int, number: int = number) -> None:
+            advance((number + place / len(names)) / divisions, names[place])
+
+        folds, others = (folds_of(subjects, event, seed + 2 * number + which) for which in (0, 1))
+        parts.append(_members(names, features, scaled, (target, near), (folds, others), seed + 10 * number, doing))
+    stacked = np.stack([np.mean([part[name][0] for part in parts], axis=0) for name in names], axis=1)
+    members = {name: _joined([part[name][1] for part in parts]) for name in names}
     blend = fit_blend(stacked, target, near)
     scores = blend.scores(stacked)
     baseline = None if days is None else Baseline.of(days, event, scores)
     advance(1.0, "blend")
     return Fitted(scaling, members, blend, baseline), Unseen(scores, stacked, target)
+
+
+def _joined(parts: list[Any]) -> Member:
+    joined: Member = type(parts[0]).joined(parts)
+    return joined
+
+
+def _members(
+    names: list[str],
+    features: Matrix,
+    scaled: Matrix,
+    targets: tuple[Target, Target],
+    divided: tuple[NDArray[np.int64], NDArray[np.int64]],
+    seed: int,
+    doing: Callable[[int], None],
+) -> dict[str, tuple[Scores, Member]]:
+    """Fit every member in folds; targets and folds are those of most, and those of the trees that differ."""
+    target, folds = targets[0], divided[0]
+    found: dict[str, tuple[Scores, Member]] = {}
+    with _side_by_side(int(folds.max()) + 1) as each:
+        strengths = trees.strengths_in(features, target, folds, each)
+        for place, name in enumerate(names):
+            doing(place)
+            if name == "linear":
+                found[name] = linear.crossfit(scaled, target, folds, each)
+            elif name == "short-linear":
+                found[name] = linear.crossfit(scaled, target, folds, each, strengths)
+            elif name == "dense":
+                found[name] = dense.crossfit(scaled, target, folds, seed, each)
+            elif name == trees.OTHERWISE:
+                others = trees.strengths_in(features, targets[1], divided[1], each)
+                found[name] = trees.crossfit(features, targets[1], divided[1], trees.SHAPES[name], seed, each, others)
+            else:
+                found[name] = trees.crossfit(features, target, folds, trees.SHAPES[name], seed, each, strengths)
+    return found
 
 
 def folds_of(subjects: NDArray[np.int64], event: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:

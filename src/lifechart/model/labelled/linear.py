@@ -19,6 +19,8 @@ Matrix = NDArray[np.float32]
 
 STRENGTHS = (3000.0, 600.0, 120.0, 25.0, 5.0)
 """Of the penalty, strongest first: each fit starts where the last one ended."""
+SIZES = (20, 60, 200)
+"""Columns that a short score reads."""
 _STEPS = 60
 
 
@@ -33,6 +35,12 @@ class Linear:
         """Return the score of each row.  [P, F] -> [P]."""
         found: Scores = (scaled @ self.weight.astype(np.float32)).astype(np.float64) + float(self.start)
         return found
+
+    @classmethod
+    def joined(cls, parts: list[Linear]) -> Linear:
+        """Return one object that scores as the mean of all parts."""
+        weight = np.mean([each.weight for each in parts], axis=0)
+        return cls(weight, np.float64(np.mean([each.start for each in parts])))  # type: ignore[arg-type]
 
 
 def fit_path(
@@ -61,17 +69,35 @@ def crossfit(
     scaled: Matrix,
     target: Target,
     folds: NDArray[np.int64],
-    seed: int,
     each: Callable[[Callable[[int], Any]], list[Any]],
+    strengths: list[NDArray[np.float64]] | None = None,
 ) -> tuple[Scores, Linear]:
-    """Return what each row's fold, which never saw it, scores it, and the mean of all folds' fits."""
-    made = each(lambda fold: fit_path(scaled[folds != fold], target.take(folds != fold)))
-    scores = np.empty((len(STRENGTHS), len(target)))
+    """Return what each row's fold, which never saw it, scores it, and the mean of all folds' fits.
+
+    With `strengths` (of the first columns, as each fold's training rows tell them) only the strongest few are read; how
+    many is chosen as the penalty is.
+    """
+
+    def one(fold: int) -> list[tuple[NDArray[np.float64], float]]:
+        inside = folds != fold
+        if strengths is None:
+            return fit_path(scaled[inside], target.take(inside))
+        strongest = np.argsort(-strengths[fold], kind="stable")
+        found = []
+        for size in SIZES:
+            columns = strongest[:size]
+            for part, start in fit_path(scaled[np.ix_(inside, columns)], target.take(inside)):
+                weight = np.zeros(scaled.shape[1])
+                weight[columns] = part
+                found.append((weight, start))
+        return found
+
+    made = each(one)
+    scores = np.empty((len(made[0]), len(target)))
     for fold, path in enumerate(made):
         unseen = scaled[folds == fold]
         for number, (weight, start) in enumerate(path):
             scores[number, folds == fold] = unseen @ weight.astype(np.float32) + start
     best = int(np.argmin([target.loss(each) for each in scores]))
-    weight = np.mean([path[best][0] for path in made], axis=0)
-    start = np.float64(np.mean([path[best][1] for path in made]))
-    return scores[best], Linear(weight, start)  # type: ignore[arg-type]
+    fits = [Linear(weight, np.float64(start)) for weight, start in (path[best] for path in made)]  # type: ignore[arg-type]
+    return scores[best], Linear.joined(fits)

@@ -31,7 +31,7 @@ class Shape:
 
     max_leaf_nodes: int
     learning_rate: float = 0.05
-    max_iter: int = 400
+    max_iter: int = 800
     l2_regularization: float = 20.0
     max_features: float = 0.25
     max_bins: int = 127
@@ -202,6 +202,21 @@ def _middle_ranks(values: Matrix) -> NDArray[np.float64]:
     return found
 
 
+def strengths_in(
+    features: Matrix,
+    target: Target,
+    folds: NDArray[np.int64],
+    each: Callable[[Callable[[int], Any]], list[Any]],
+) -> list[NDArray[np.float64]]:
+    """Return how strongly each column goes with the target, [F], among the training rows of every fold."""
+
+    def one(fold: int) -> NDArray[np.float64]:
+        inside = folds != fold
+        return strength(features[inside], unexplained(target.take(inside))[:, None])[:, 0]
+
+    return each(one)
+
+
 def crossfit(
     features: Matrix,
     target: Target,
@@ -209,17 +224,19 @@ def crossfit(
     shape: Shape,
     seed: int,
     each: Callable[[Callable[[int], Any]], list[Any]],
+    strengths: list[NDArray[np.float64]],
 ) -> tuple[Scores, Trees]:
     """Return what each row's fold, which never saw it, scores it, and the trees of all folds.
 
-    `each` runs a function for every fold, side by side if it can.
+    `each` runs a function for every fold, side by side if it can. `strengths`: of each column, by `strengths_in`.
     """
 
     def one(fold: int) -> tuple[Trees, Scores]:
         inside = folds != fold
         unseen = features[~inside], target.take(~inside)
         with threadpool_limits(1, user_api="openmp"):
-            trees = fit_trees(features[inside], target.take(inside), shape, seed + fold, unseen)
+            columns = strongest(features[inside], strengths[fold], MOST_COLUMNS)
+            trees = fit_trees(features[inside], target.take(inside), shape, seed + fold, unseen, columns)
         return trees, trees.start[0] + np.cumsum(trees.leaves(unseen[0]), axis=1)
 
     made = each(one)
