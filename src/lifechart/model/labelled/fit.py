@@ -27,6 +27,8 @@ Member = trees.Trees | linear.Linear | dense.Dense
 _FOLDS, _FEWER_FOLDS, _MANY_ROWS = 5, 3, 30_000
 _DIVISIONS, _FEW_CELLS = 3, 1_000_000
 """Of so few numbers (rows times features) every member is fitted in that many divisions into folds, of more in one."""
+_WIDE = 100
+"""Columns above which a short linear score of the strongest stands beside the long one."""
 _FEWEST_NEAR = 20
 """Events up to the horizon below which nothing is learnt from those alone."""
 _SMOOTHING = 600.0
@@ -94,7 +96,7 @@ def fit(
     target = near = Target(event) if days is None else _counted(scaled, event, days)
     if days is not None and horizon is not None and (event & (days <= horizon)).sum() >= _FEWEST_NEAR:
         near = _counted(scaled, event & (days <= horizon), np.minimum(days, horizon))
-    names = ["linear", *(["short-linear"] if features.shape[1] > linear.SIZES[-1] else []), "dense", *trees.SHAPES]
+    names = ["linear", *(["short-linear"] if features.shape[1] > _WIDE else []), "dense", *trees.SHAPES]
     divisions = _DIVISIONS if features.size <= _FEW_CELLS else 1
     parts: list[dict[str, tuple[Scores, Member]]] = []
     for number in range(divisions):

@@ -20,7 +20,7 @@ Matrix = NDArray[np.float32]
 STRENGTHS = (3000.0, 600.0, 120.0, 25.0, 5.0)
 """Of the penalty, strongest first: each fit starts where the last one ended."""
 SIZES = (20, 60, 200)
-"""Columns that a short score reads."""
+"""Columns that a short score reads: as many of these as are fewer than all."""
 _STEPS = 60
 
 
@@ -84,7 +84,7 @@ def crossfit(
             return fit_path(scaled[inside], target.take(inside))
         strongest = np.argsort(-strengths[fold], kind="stable")
         found = []
-        for size in SIZES:
+        for size in (each for each in SIZES if each < len(strongest)):
             columns = strongest[:size]
             for part, start in fit_path(scaled[np.ix_(inside, columns)], target.take(inside)):
                 weight = np.zeros(scaled.shape[1])
