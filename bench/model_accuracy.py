@@ -4,7 +4,9 @@ PhysioNet 2012 (mortality, five folds), NAFLD (six outcomes, a fifth of the matc
 (readmission, a fifth of the patients held out), Synthea R4 (new conditions within a year, a third held out), flchain
 and mgus2 (five folds). Ours is what `lifechart train --labels` makes and `lifechart predict` reads, through its files.
 
-The metric is AUROC; for survival the concordance, and at the question's horizon the AUROC of those of whom it is known.
+The metric is AUROC; for survival the time-dependent concordance (Antolini et al. 2005; each forecaster gives one score
+a person, which makes it Harrell's), and at the question's horizon the AUROC of those of whom it is known. Whoever died
+without the event is known not to have it.
 Over several folds it is the mean of the folds'. A win or a loss is a difference to the best opponent whose 95% interval
 (paired bootstrap of subjects, within folds) leaves out 0; whatever else is a tie.
 

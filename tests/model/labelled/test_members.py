@@ -1,11 +1,14 @@
 """Members: trees against scikit-learn's own answers, survival as counts against lifelines, folds, and a blend."""
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+from bench._real_data import _settled_by_death
 from lifechart.core.errors import InputError
-from lifechart.model.labelled import dense, trees
+from lifechart.model.labelled import dense, linear, trees
+from lifechart.model.labelled import fit as fit_module
 from lifechart.model.labelled.blend import fit_blend
 from lifechart.model.labelled.fit import fit, folds_of
 from lifechart.model.labelled.linear import fit_path
@@ -135,6 +138,59 @@ def test_a_horizon_turns_the_forecast_to_those_who_come_before_it(monkeypatch: p
     assert auroc(near.scores(x)) > auroc(far.scores(x)) + 0.02
     few, _ = fit(x[:200], np.arange(200), event[:200], days[:200], 0, horizon=1.0)
     assert np.isfinite(few.scores(x)).all(), "too few events by the horizon: learnt from all of the follow-up"
+
+
+def in_turn(folds: int):
+    return lambda work: [work(fold) for fold in range(folds)]
+
+
+def test_a_short_score_reads_the_columns_that_each_folds_training_rows_call_strongest() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(400, 300)).astype(np.float32)
+    event = rng.random(400) < 1 / (1 + np.exp(-2 * x[:, 7]))
+    target, folds = Target(event), folds_of(np.arange(400), event, 0)
+    strengths = trees.strengths_in(x, target, folds, in_turn(5))
+    for fold in range(5):
+        inside = folds != fold
+        expected = strength(x[inside], unexplained(target.take(inside))[:, None])[:, 0]
+        np.testing.assert_array_equal(strengths[fold], expected)
+    scores, short = linear.crossfit(x, target, folds, in_turn(5), strengths)
+    read = np.flatnonzero(short.weight)
+    assert 7 in read
+    assert len(read) <= 5 * linear.SIZES[0] < 300, "of one column that tells, the fewest are read"
+    assert set(read) <= {int(column) for each in strengths for column in np.argsort(-each, kind="stable")[:20]}
+    long_scores, _ = linear.crossfit(x, target, folds, in_turn(5))
+    assert target.loss(scores) < target.loss(long_scores)
+
+
+def test_small_data_are_learnt_in_several_divisions_and_the_parts_score_as_their_mean(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shape = trees.Shape(max_leaf_nodes=4, max_iter=12, n_iter_no_change=5)
+    monkeypatch.setattr(trees, "SHAPES", {"small-trees": shape, trees.OTHERWISE: shape})
+    monkeypatch.setattr(dense, "_STEPS", 32)
+    features, event, _ = sample(300)
+    thrice, unseen = fit(features, np.arange(300), event, None, 0)
+    monkeypatch.setattr(fit_module, "_FEW_CELLS", 0)
+    once, _ = fit(features, np.arange(300), event, None, 0)
+    assert list(thrice.members) == list(once.members) == ["linear", "dense", "small-trees", trees.OTHERWISE]
+    assert len(thrice.members["dense"].start) == 15
+    assert len(once.members["dense"].start) == 5
+    assert np.isfinite(unseen.members).all()
+    scaled = thrice.scaling.scaled(features)
+    for name, rows in (("linear", scaled), ("dense", scaled), ("small-trees", features)):
+        parts = [thrice.members[name], once.members[name]]
+        if name != "linear":
+            parts = parts[1:] * 2
+        expected = np.mean([part.scores(rows) for part in parts], axis=0)
+        np.testing.assert_allclose(type(parts[0]).joined(parts).scores(rows), expected, atol=1e-5)
+
+
+def test_in_the_benchmark_a_death_settles_that_the_event_never_comes() -> None:
+    told = pl.DataFrame({"days": [100, 200, 900, 50], "came": [False, True, False, False], "died": [1, 1, 0, 0]})
+    settled = _settled_by_death(told, pl.col("died") == 1)
+    assert settled["days"].to_list() == [900, 200, 900, 50], "dead without it; dead with it; followed; left"
+    assert settled["came"].to_list() == told["came"].to_list()
 
 
 def test_screening_keeps_what_goes_with_the_target() -> None:
