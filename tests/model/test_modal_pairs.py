@@ -51,7 +51,7 @@ def test_a_combination_is_found_on_a_family_where_outcomes_one_by_one_have_too_f
     for seed in range(5):
         slots, came, expected = _hospital(seed, 0.7)
         outcomes = {
-            outcome for product in find_products(slots, came, expected, FEWEST, 24) for outcome in product.outcomes
+            outcome for product in find_products(slots, came, expected, FEWEST, 24) for outcome in product.widths
         }
         together += len(outcomes & set(range(5)))
         strangers += len(outcomes - set(range(5)))

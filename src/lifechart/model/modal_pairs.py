@@ -51,12 +51,11 @@ class Slots:
 
 @dataclass(frozen=True, eq=False)
 class Together:
-    """A product of two directions [N], the outcomes it tells of, and the prior variance of its weight."""
+    """A product of two directions [N], and of each outcome that it tells of the prior variance of its weight."""
 
     one: Matrix
     other: Matrix
-    outcomes: tuple[int, ...]
-    width: float
+    widths: dict[int, float]
 
     def said(self, state_WN: Matrix) -> Matrix:
         """Return the product at each window."""
@@ -88,34 +87,14 @@ def find_products(slots: Slots, came_WO: Matrix, expected_WO: Matrix, fewest: in
     `expected_WO`: with what single slots say. `fewest`: onsets that a family must have among people with both.
     """
     after = expected_WO.copy()
+    tried = _Tried(slots, list(_pairs(slots)), came_WO, families(came_WO, expected_WO, slots.subject), fewest)
     found: list[Together] = []
     refused: set[tuple[int, int, int]] = set()
-    groups = families(came_WO, expected_WO, slots.subject)
-    member = np.zeros((came_WO.shape[1], len(groups)))
-    for number, family in enumerate(groups):
-        member[list(family), number] = 1.0
-    pairs = list(_pairs(slots))
-    tried = _Tried(slots, pairs, came_WO, member, fewest)
-    while len(found) < most:
-        best = tried.best(after, refused)
-        if best is None:
-            break
-        pair, product, group = best
-        one, other = pairs[pair].directions(product)
-        rows, family = pairs[pair].rows, groups[group]
-        said = ((slots.state[rows] @ one) * (slots.state[rows] @ other))[:, None]
-        came, rate = came_WO[np.ix_(rows, family)], after[np.ix_(rows, family)]
+    while len(found) < most and (best := tried.best(after, refused)) is not None:
         refused.add(best)
-        if not serves_others(said, came.sum(axis=1), rate.sum(axis=1), slots.subject[rows]):
-            continue
-        _, width, _, _ = evidence(said, came.sum(axis=1), rate.sum(axis=1))
-        # Who is in the family by chance, and whose own onsets say nothing, stays out.
-        own = [evidence(said, came[:, at], rate[:, at], np.array([width]))[0] for at in range(len(family))]
-        outcomes = tuple(outcome for outcome, gain in zip(family, own, strict=True) if gain > 0)
-        found.append(Together(one, other, outcomes, width))
-        for outcome in outcomes:
-            (weight,) = regress(said, came_WO[rows, outcome], after[rows, outcome], np.array([1.0 / width]))
-            after[rows, outcome] *= np.exp(np.clip(said[:, 0] * weight, -STEEPEST, STEEPEST))
+        widths = tried.widths(best, after)
+        if widths:
+            found.append(Together(*tried.pairs[best[0]].directions(best[1]), widths))
     return found
 
 
@@ -145,43 +124,68 @@ def _pairs(slots: Slots) -> Iterator[_Pair]:
             yield _Pair(directions[one], directions[other], rows)
 
 
-@dataclass(eq=False)
 class _Tried:
     """All products of all pairs of slots, on all families."""
 
-    slots: Slots
-    pairs: list[_Pair]
-    came_WO: Matrix
-    member_OG: Matrix
-    fewest: int
+    def __init__(
+        self, slots: Slots, pairs: list[_Pair], came_WO: Matrix, groups: list[tuple[int, ...]], fewest: int
+    ) -> None:
+        self.slots, self.pairs, self.came, self.groups, self.fewest = slots, pairs, came_WO, groups, fewest
+        self.member_OG = np.zeros((came_WO.shape[1], len(groups)))
+        for number, family in enumerate(groups):
+            self.member_OG[list(family), number] = 1.0
 
     def best(self, after_WO: Matrix, refused: set[tuple[int, int, int]]) -> tuple[int, int, int] | None:
         """Return pair, product and family with the highest score that noise would not reach; None if there is none."""
         passed: list[tuple[float, tuple[int, int, int]]] = []
         number = 0
         for index, pair in enumerate(self.pairs):
-            came = self.came_WO[pair.rows] @ self.member_OG
+            came, after = self.came[pair.rows] @ self.member_OG, after_WO[pair.rows] @ self.member_OG
             enough = np.flatnonzero(came.sum(axis=0) >= self.fewest)
-            after = after_WO[pair.rows] @ self.member_OG[:, enough]
-            found = scores(pair.products(self.slots.state), came[:, enough], after)
+            found = scores(pair.products(self.slots.state), came[:, enough], after[:, enough])
             number += found.size
-            high = np.argwhere(np.square(found) > 2 * np.log(max(found.size, 2)))
+            high = np.argwhere(np.abs(found) > _beyond_noise(found.size))
             passed += [(abs(float(found[at, to])), (index, int(at), int(enough[to]))) for at, to in high]
-        least = np.sqrt(2 * np.log(max(number, 2)))
-        scored = [
-            (min(score, self._between_people(place, after_WO)), place)
-            for score, place in passed
-            if score > least and place not in refused
-        ]
-        best = max(scored, default=(0.0, None))
+        least = _beyond_noise(number)
+        scored = []
+        for score, place in passed:
+            if score > least and place not in refused:
+                rows, said = self._said(place)
+                scored.append((min(score, self._between_people(said, rows, place[2], after_WO)), place))
+        best = max(scored, default=(0.0, (0, 0, 0)))
         return best[1] if best[0] > least else None
 
-    def _between_people(self, place: tuple[int, int, int], after_WO: Matrix) -> float:
-        pair, group = self.pairs[place[0]], self.member_OG[:, place[2]]
+    def widths(self, place: tuple[int, int, int], after_WO: Matrix) -> dict[int, float]:
+        """Return of a product's outcomes the prior variances, none if it does not serve others; `after_WO` is told."""
+        rows, said_W = self._said(place)
+        family = list(self.groups[place[2]])
+        came, rate = self.came[np.ix_(rows, family)], after_WO[np.ix_(rows, family)]
+        feature = said_W[:, None]
+        if not serves_others(feature, came.sum(axis=1), rate.sum(axis=1), self.slots.subject[rows]):
+            return {}
+        _, width, _, _ = evidence(feature, came.sum(axis=1), rate.sum(axis=1))
+        # Who is in the family by chance, and whose own onsets say nothing, stays out.
+        own = [evidence(feature, came[:, at], rate[:, at], np.array([width]))[0] for at in range(len(family))]
+        outcomes = [outcome for outcome, gain in zip(family, own, strict=True) if gain > 0]
+        for outcome in outcomes:
+            (weight,) = regress(feature, self.came[rows, outcome], after_WO[rows, outcome], np.array([1.0 / width]))
+            after_WO[rows, outcome] *= np.exp(np.clip(said_W * weight, -STEEPEST, STEEPEST))
+        return dict.fromkeys(outcomes, width)
+
+    def _said(self, place: tuple[int, int, int]) -> tuple[NDArray[np.int64], Matrix]:
+        pair = self.pairs[place[0]]
         one, other = pair.directions(place[1])
-        said = (self.slots.state[pair.rows] @ one) * (self.slots.state[pair.rows] @ other)
-        came, after = self.came_WO[pair.rows] @ group, after_WO[pair.rows] @ group
-        return abs(score_by_person(said, came, after, self.slots.subject[pair.rows]))
+        return pair.rows, np.asarray((self.slots.state[pair.rows] @ one) * (self.slots.state[pair.rows] @ other))
+
+    def _between_people(self, said_W: Matrix, rows: NDArray[np.int64], group: int, after_WO: Matrix) -> float:
+        member = self.member_OG[:, group]
+        subject = self.slots.subject[rows]
+        return abs(score_by_person(said_W, self.came[rows] @ member, after_WO[rows] @ member, subject))
+
+
+def _beyond_noise(number: int) -> float:
+    """Return about the highest of so many standard normals."""
+    return float(np.sqrt(2 * np.log(max(number, 2))))
 
 
 def _directions(slots: Slots, slot: int) -> Matrix:

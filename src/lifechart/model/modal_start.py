@@ -1,11 +1,11 @@
 """Where notes, images and genomes begin: what they add to the hazards, fitted outcome by outcome, in convex form.
 
 Given what the encoders make of the items, the likelihood of first onsets is convex in the weights: a Poisson regression
-on windows that overlap nowhere, with what the history expects as exposure (Holford, Biometrics 1980). A block of
-weights (a slot, or two slots' products) has a normal prior whose width the marginal likelihood chooses for each outcome
-(empirical Bayes; to second order a score test against no effect, as SKAT's: Wu et al., AJHG 2011). It enters only where
-that is far above what chance gives, and where what one half of the people teaches serves the other half. What entered
-for one outcome is then tried on the others as a single direction, which takes fewer onsets to see.
+on windows that overlap nowhere, with what the history expects as exposure (`modal_evidence`). A slot has a normal prior
+whose width the marginal likelihood chooses for each outcome (empirical Bayes). It enters only where that likelihood is
+far above what chance gives, and where what one half of the people teaches serves the other half. What entered for one
+outcome is then tried on the others as a single direction, which takes fewer onsets to see. Products of two slots'
+directions come after, on families of outcomes (`modal_pairs`).
 Shapes: W windows, O outcomes, S slots, D width of an item's vector, N = S x D, P products, F features of a fit.
 """
 
@@ -166,11 +166,12 @@ class _Fit:
         )
         cost = np.full((self.came.shape[1], PRODUCTS), np.inf)
         for number, product in enumerate(found):
-            cost[list(product.outcomes), number] = 1.0 / product.width
+            cost[list(product.widths), number] = 1.0 / np.array(list(product.widths.values()))
+            # One product is left to be tried, on outcomes that the family missed.
             seen = product.said(self.state)[:, None]
             rows = np.flatnonzero(seen[:, 0])
-            for outcome in set(self.outcomes) - set(product.outcomes):
-                tried = self._tried(seen[rows], rows, outcome, after[rows, outcome], ENTERS)
+            for outcome in set(self.outcomes) - product.widths.keys():
+                tried = self._tried(seen[rows], rows, outcome, after[rows, outcome], SHARED)
                 if tried is not None:
                     cost[outcome, number] = 1.0 / tried[0]
         return found, cost
