@@ -158,7 +158,7 @@ class _Tried:
     def widths(self, place: tuple[int, int, int], after_WO: Matrix) -> dict[int, float]:
         """Return of a product's outcomes the prior variances, none if it does not serve others; `after_WO` is told."""
         rows, said_W = self._said(place)
-        family = list(self.groups[place[2]])
+        family = np.array(self.groups[place[2]])
         came, rate = self.came[np.ix_(rows, family)], after_WO[np.ix_(rows, family)]
         feature = said_W[:, None]
         if not serves_others(feature, came.sum(axis=1), rate.sum(axis=1), self.slots.subject[rows]):
@@ -166,7 +166,7 @@ class _Tried:
         _, width, _, _ = evidence(feature, came.sum(axis=1), rate.sum(axis=1))
         # Who is in the family by chance, and whose own onsets say nothing, stays out.
         own = [evidence(feature, came[:, at], rate[:, at], np.array([width]))[0] for at in range(len(family))]
-        outcomes = [outcome for outcome, gain in zip(family, own, strict=True) if gain > 0]
+        outcomes = [outcome for outcome, gain in zip(family.tolist(), own, strict=True) if gain > 0]
         for outcome in outcomes:
             (weight,) = regress(feature, self.came[rows, outcome], after_WO[rows, outcome], np.array([1.0 / width]))
             after_WO[rows, outcome] *= np.exp(np.clip(said_W * weight, -STEEPEST, STEEPEST))
