@@ -164,6 +164,11 @@ def lots(number: int) -> Tensor:
     return torch.rand(number, generator=getattr(_draws, "generator", None))
 
 
+def lot() -> int:
+    """Return a whole number from the same generator."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=getattr(_draws, "generator", None)))
+
+
 class Dropout(nn.Module):
     """Dropout from one random byte an element: its rate is rounded to 256ths, and what is kept is scaled exactly.
 
