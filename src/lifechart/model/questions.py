@@ -143,6 +143,8 @@ NUM_LEVELS = 4
 """Levels of each valued code that enter through knots: the last, the mean, the least and the greatest."""
 FACT_AGES = (2.0, 15.0, 30.0, 45.0, 60.0, 75.0, 90.0)
 """Knots, in years, of the age basis in which an undated fact (sex, ancestry) is read."""
+_ROWS_AT_ONCE = 8192
+"""Events whose history is worked out at once."""
 _OF_TIME = [2, 3, 4, 5, 6, 11, 12]
 """The plain columns that speak of time or age: those of an undated fact hold its age basis instead."""
 
@@ -168,8 +170,20 @@ def num_columns(num_codes: int, num_valued: int, num_knots: int) -> int:
 def history(tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num_knots: int) -> History:
     """Summarise what was known at each question, one group of entries a code.
 
-    `valued` [V] gives each code's index among those that carry values (-1: none), as Vocabulary.valued does.
+    `valued` [V] gives each code's index among those that carry values (-1: none), as Vocabulary.valued does. Worked out
+    for some questions at a time: what is needed in between is ten times as large as what comes of it.
     """
+    seen = np.cumsum(questions.stop - tokens.starts[questions.subject])
+    edges = np.flatnonzero(np.diff(seen // _ROWS_AT_ONCE, prepend=0))
+    parts = [_entries(tokens, questions.take(some), valued, num_knots) for some in np.split(np.arange(len(seen)), edges)]
+    column, weight, number, token = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return History(column, weight, np.cumsum(number) - number, token)
+
+
+def _entries(
+    tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num_knots: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return a history's columns and weights, how many each question has, and the row of Tokens behind each."""
     which, row = ragged(tokens.starts[questions.subject], questions.stop)
     latest = tokens.next_same[row] >= questions.stop[which]
     which, row = which[latest], row[latest]
@@ -189,8 +203,7 @@ def history(tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num
     used = np.concatenate([plain != 0, (level_weights != 0) & scaled[:, None]], axis=1)
     per_entry = used.sum(axis=1)
     number = np.bincount(np.repeat(which, per_entry), minlength=len(questions))
-    offsets = np.cumsum(number) - number
-    return History(column[used], weight[used], offsets, np.repeat(row, per_entry))
+    return column[used], weight[used], number, np.repeat(row, per_entry)
 
 
 def _plain(tokens: Tokens, row: NDArray[np.int64], asked: NDArray[np.int64], middle: float) -> NDArray[np.float32]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+import itertools
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +41,36 @@ def serves(x_RTD: Tensor, heads: int, weights: tuple[Tensor, ...]) -> bool:
     return fits and plain and library() is not None
 
 
+class Lent:
+    """A stretch of memory for one pass, which the next one takes over when nobody holds this object any more.
+
+    The C library would give it back to the system, to be asked for, and emptied, anew by the next pass; or keep it in
+    pieces that other sizes have nibbled at.
+    """
+
+    _free: ClassVar[dict[int, Tensor]] = {}
+    """By address. Entries are added and popped, each in one go, so no thread waits and a garbage collection may."""
+
+    def __init__(self, num_bytes: int) -> None:
+        memory = None
+        while memory is None and (free := list(self._free.items())):
+            # The smallest that is large enough, or else the largest, which makes room for a larger one.
+            free.sort(key=lambda each: (each[1].numel() < num_bytes, abs(each[1].numel() - num_bytes)))
+            memory = self._free.pop(free[0][0], None)
+        if memory is None or memory.numel() < num_bytes:
+            memory = None
+            memory = torch.empty(num_bytes, dtype=torch.uint8)
+        self.memory = memory
+
+    def __del__(self) -> None:
+        self._free[self.memory.data_ptr()] = self.memory
+
+    @classmethod
+    def forget(cls) -> None:
+        """Hand back what nobody holds."""
+        cls._free.clear()
+
+
 class BlockPass(torch.autograd.Function):
     """[R, T, D] in 16 bits through one block. `weights`: those of Block in the order of its fields, in 32 bits."""
 
@@ -50,27 +81,24 @@ class BlockPass(torch.autograd.Function):
         R, T, D = x.shape
         shape = _Shape(R, T, D, heads, weights[5].shape[1])
         x, cos, sin = x.contiguous(), cos.contiguous(), sin.contiguous()
-        sizes = (3 * D, D, 0, D, 2 * shape.hidden)
-        kept = [x.new_empty(R, T, size) for size in sizes]
-        kept[2] = torch.empty(R, heads, T, 2)
-        out, scratch = torch.empty_like(x), _scratch(shape)
-        _passes().block_forward(
-            shape, *_at(x, cos, sin), _Weights(*_at(*weights)), _Dropout(dropped, seed), _Kept(*_at(*kept)), *_at(out, scratch),
-        )  # fmt: skip
-        ctx.save_for_backward(x, cos, sin, *weights, *kept)
+        out, scratch, ctx.kept = torch.empty_like(x), Lent(_passes().scratch_bytes(shape)), Lent(_kept_bytes(shape))
         ctx.shape, ctx.dropout = shape, _Dropout(dropped, seed)
+        _passes().block_forward(
+            shape, *_at(x, cos, sin), _Weights(*_at(*weights)), ctx.dropout, _kept(shape, ctx.kept),
+            *_at(out, scratch.memory),
+        )  # fmt: skip
+        ctx.save_for_backward(x, cos, sin, *weights)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        x, cos, sin, *others = ctx.saved_tensors
-        weights, kept = others[:6], others[6:]
+        x, cos, sin, *weights = ctx.saved_tensors
         slopes = [torch.zeros_like(each) for each in weights]
         # Named, for an address keeps nothing alive.
-        back, into, scratch = grads[0].contiguous(), torch.empty_like(x), _scratch(ctx.shape)
+        back, into, scratch = grads[0].contiguous(), torch.empty_like(x), Lent(_passes().scratch_bytes(ctx.shape))
         _passes().block_backward(
-            ctx.shape, *_at(x, cos, sin), _Weights(*_at(*weights)), ctx.dropout, _Kept(*_at(*kept)),
-            *_at(back, into), _Weights(*_at(*slopes)), *_at(scratch),
+            ctx.shape, *_at(x, cos, sin), _Weights(*_at(*weights)), ctx.dropout, _kept(ctx.shape, ctx.kept),
+            *_at(back, into), _Weights(*_at(*slopes)), *_at(scratch.memory),
         )  # fmt: skip
         return into, None, None, None, None, None, *slopes
 
@@ -87,8 +115,19 @@ def _at(*tensors: Tensor) -> list[ctypes.c_void_p]:
     return [ctypes.c_void_p(each.data_ptr()) for each in tensors]
 
 
-def _scratch(shape: _Shape) -> Tensor:
-    return torch.empty(_passes().scratch_bytes(shape), dtype=torch.uint8)
+def _sizes(shape: _Shape) -> list[int]:
+    """Return the bytes of what a forward pass keeps, in the order of _Kept."""
+    places, D = shape.records * shape.places, shape.width
+    return [places * each for each in (6 * D, 2 * D, 8 * shape.heads, 2 * D, 4 * shape.hidden)]
+
+
+def _kept_bytes(shape: _Shape) -> int:
+    return sum(_sizes(shape))
+
+
+def _kept(shape: _Shape, lent: Lent) -> _Kept:
+    start = lent.memory.data_ptr()
+    return _Kept(*itertools.accumulate(_sizes(shape)[:-1], initial=start))
 
 
 def _passes() -> ctypes.CDLL:
