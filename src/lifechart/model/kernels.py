@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csc_array
 from torch import Tensor, nn
 
 # Shapes: R rows, T places, D width, H heads, C dimensions of a head, P = C/2 rotating pairs, B = R x H.
@@ -143,6 +145,35 @@ class Normalise(torch.autograd.Function):
         share = torch.mv(along, weight.float()).div_(-width).unsqueeze(1)
         into = grad.mul_(weight).addcmul_(scaled, share).mul_(inverse.view(-1, 1))
         return into.to(x.dtype).view(x.shape), into_weight.to(weight.dtype), None
+
+
+class WeightedRows(torch.autograd.Function):
+    """Sums of a table's rows, each times its weight: what nn.EmbeddingBag returns [bags, D] for a table [rows, D].
+
+    Its own backward pass first sorts all entries by row; as a product with a sparse matrix that takes a quarter of the
+    time, on a CPU. Columns, weights and offsets as there; entries lie bag by bag.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:  # noqa: D102
+        ctx.save_for_backward(columns, weights, offsets)
+        ctx.rows = len(table)
+        return nn.functional.embedding_bag(columns, table, offsets, mode="sum", per_sample_weights=weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: D102
+        columns, weights, offsets = (each.numpy() for each in ctx.saved_tensors)
+        ends = np.append(offsets, len(columns))
+        entries = csc_array((weights, columns, ends), shape=(ctx.rows, len(offsets)))
+        return torch.from_numpy(entries @ grads[0].contiguous().numpy()), None, None, None
+
+
+def weighted_rows(table: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
+    """Return the sums of WeightedRows, by the quicker way where the table learns on a CPU."""
+    if table.device.type == "cpu" and table.requires_grad and torch.is_grad_enabled():
+        sums: Tensor = WeightedRows.apply(table, columns, weights, offsets)  # type: ignore[no-untyped-call]
+        return sums
+    return nn.functional.embedding_bag(columns, table, offsets, mode="sum", per_sample_weights=weights)
 
 
 _draws = threading.local()

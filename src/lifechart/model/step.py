@@ -24,8 +24,10 @@ from lifechart.model.network import Batch, Network
 from lifechart.model.questions import Labels, Questions, label
 from lifechart.model.tokens import Tokens
 
-CPU_PLACES, GPU_PLACES = 1536, 65536
-"""Places of a part: on a CPU what a core's cache holds, on a GPU enough to keep it busy."""
+CPU_PLACES, LONG_PLACES, GPU_PLACES = 1536, 1024, 65536
+"""Places of a part: on a CPU what a core's cache holds, fewer where the context is longer than _SHORT, on a GPU enough
+to keep it busy."""
+_SHORT = 256
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def parts_of(
 
     `even`: each rank has as many as any other, the last of them idle where they do not go up.
     """
-    most = CPU_PLACES if collator.device.type == "cpu" else GPU_PLACES
+    on_cpu = CPU_PLACES if collator.context <= _SHORT else LONG_PLACES
+    most = on_cpu if collator.device.type == "cpu" else GPU_PLACES
     every = alike(windows.sizes, group, most)
     ranks = distributed.world().size if even else 1
     parts = []
