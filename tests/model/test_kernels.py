@@ -71,9 +71,7 @@ def test_weighted_rows_are_those_of_an_embedding_bag(offsets: list[int]) -> None
     columns, weights = torch.tensor([3, 8, 3, 3, 0, 1]), torch.rand(6, generator=draw)
     back = torch.randn(4, 5, generator=draw)
     ours = weighted_rows(table, columns, weights, torch.tensor(offsets))
-    theirs = nn.functional.embedding_bag(
-        columns, table, torch.tensor(offsets), mode="sum", per_sample_weights=weights
-    )
+    theirs = nn.functional.embedding_bag(columns, table, torch.tensor(offsets), mode="sum", per_sample_weights=weights)
     assert torch.equal(ours, theirs)
     grads = [torch.autograd.grad(each, table, back)[0] for each in (ours, theirs)]
     torch.testing.assert_close(*grads)

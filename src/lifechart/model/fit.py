@@ -365,4 +365,5 @@ def bfloat16_pays(device: torch.device) -> bool:
 def _settles(name: str) -> bool:
     """Whether the first stages settle a parameter of the network: the hazard head's and the modalities' own parts."""
     head, _, rest = name.partition(".")
-    return (head == "hazards" and not rest.startswith("from_hidden")) or (head == "modal" and not rest.startswith("fuse"))
+    learns = {"hazards": "from_hidden", "modal": "fuse"}.get(head)
+    return learns is not None and not rest.startswith(learns)

@@ -175,7 +175,9 @@ def history(tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num
     """
     seen = np.cumsum(questions.stop - tokens.starts[questions.subject])
     edges = np.flatnonzero(np.diff(seen // _ROWS_AT_ONCE, prepend=0))
-    parts = [_entries(tokens, questions.take(some), valued, num_knots) for some in np.split(np.arange(len(seen)), edges)]
+    parts = [
+        _entries(tokens, questions.take(some), valued, num_knots) for some in np.split(np.arange(len(seen)), edges)
+    ]
     column, weight, number, token = (np.concatenate(each) for each in zip(*parts, strict=True))
     return History(column, weight, np.cumsum(number) - number, token)
 

@@ -1,4 +1,8 @@
-"""A block of the backbone in C, compiled on this machine where it has a C compiler; without one, torch's passes serve."""
+"""A block of the backbone in C, compiled where this machine has a compiler; without one torch's passes serve.
+
+In the order to read it: `products.h` (matrix products), `rows.h`, `attention.h`, `block.c`, and `block`, which makes a
+function of torch's autograd of it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ import torch
 
 from lifechart.core import durable
 
-_SOURCES = ("products.h", "block.c")
+_SOURCES = ("products.h", "rows.h", "attention.h", "block.c")
 _COMPILERS = ("cc", "gcc", "clang", "g++", "clang++")
 _FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-xc", "-std=c11")
 _log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 /* Matrix products of bfloat16 numbers with 32-bit sums, on AVX512-BF16: the one kernel that everything else here calls.
 
-   Every operand is read as 32-bit pairs of neighbouring 16-bit numbers along the dimension that is summed over. The left
-   one is read a pair at a time, wherever it lies; of the right one, 16 columns' pairs lie side by side. */
+   Every operand is read as 32-bit pairs of neighbouring 16-bit numbers along the dimension that is summed over. The
+   left one is read a pair at a time, wherever it lies; of the right one, 16 columns' pairs lie side by side. */
 
 #include <immintrin.h>
 #include <math.h>
@@ -114,8 +114,8 @@ INLINE void product(const int mode, long rows, long columns, long pairs, Left a,
 }
 
 #define PRODUCT(name, mode)                                                                                      \
-    static __attribute__((noinline)) void name(long rows, long columns, long pairs, Left a, const int32_t *b, long b_pair, \
-                                               void *out, long out_row) {                                        \
+    static __attribute__((noinline)) void name(long rows, long columns, long pairs, Left a, const int32_t *b,     \
+                                               long b_pair, void *out, long out_row) {                            \
         product(mode, rows, columns, pairs, a, b, b_pair, out, out_row);                                         \
     }
 PRODUCT(product_store, STORE)
@@ -130,7 +130,8 @@ static void pack_across(const float *weights, long outputs, long inputs, int32_t
             int32_t block[16][8];
             for (int i = 0; i < 16; i++) {
                 const __mmask16 kept = n + i < outputs ? first(inputs - k) : 0;
-                _mm256_storeu_si256((__m256i *)block[i], halves(_mm512_maskz_loadu_ps(kept, weights + (n + i) * inputs + k)));
+                const __m512 at = _mm512_maskz_loadu_ps(kept, weights + (n + i) * inputs + k);
+                _mm256_storeu_si256((__m256i *)block[i], halves(at));
             }
             const long pairs = (inputs - k < 16 ? inputs - k : 16) / 2;
             for (long p = 0; p < pairs; p++)
