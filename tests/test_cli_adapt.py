@@ -8,14 +8,19 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from bench._institution import CRITERIA
 from lifechart.cli import app
 from lifechart.core.report import Report
 from lifechart.core.settings import Settings
+from lifechart.core.timeline import Timeline
 from lifechart.data import shards
 from lifechart.evaluate.headline import RELEASED
 from lifechart.ledger.log import open_log
 from lifechart.model import train as training
 from lifechart.model.adapt.adapter import ADAPTER
+from lifechart.model.forecaster import load_forecaster
+from lifechart.release.shelf import open_shelf
+from lifechart.serve.predict import Desk
 from tests.model.adapt.conftest import elsewhere
 from tests.model.clinic import TEST, clinic
 from tests.model.conftest import TINY
@@ -82,6 +87,26 @@ def test_a_partner_adapts_validates_and_can_say_what_it_rests_on(home: Path, mon
     assert again.exit_code != 0
     assert "both" in str(again.exception)
     assert (home / "adapted" / ADAPTER).exists()
+
+
+def test_an_adapted_model_is_released_and_answers_at_the_desk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFECHART_HOME", str(home / "south"))
+    (home / "criteria.toml").write_text(CRITERIA)
+    told = run(
+        "release", "risk", "--model", home / "adapted", "--report", home / "adapted" / "report" / "report.json",
+        "--criteria", home / "criteria.toml",
+    )  # fmt: skip
+    assert "risk 1: " in told
+    settings = Settings(home=home / "south")
+    desk = Desk(open_shelf(settings, open_log(settings)), load_forecaster)
+    events = shards.read_split(home / "local", "held_out")
+    subject = int(events["subject_id"][0])
+    person = Timeline.of(subject, events.filter(pl.col("subject_id") == subject))
+    when = person.events["time"].drop_nulls()[-2]
+    given = desk.answer("risk", person, when, {})
+    assert given.version == "1"
+    assert given.answer.model_digest == load_forecaster(home / "adapted").digest
+    assert not list((home / "south" / "shelf").rglob("neighbours.npz")), "nobody of the first institution goes along"
 
 
 def test_what_each_source_contributed_stands_in_the_ledger_and_the_trace(

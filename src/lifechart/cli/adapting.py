@@ -86,7 +86,7 @@ def _of_owner(
     if (model / manifests.MANIFEST).is_file():
         if release_key is None:
             raise InputError("--release-key", None, "the public key of the owner's releases: this is a release")
-        found = manifests.verify(model, Verifier([PublicKey.load(release_key)]))
+        found = manifests.verify(model, Verifier([PublicKey.load(release_key)]), handed_over=True)
         owner = {"manifest": found.digest, "capability": found.capability, "version": found.version}
         model = model / "model"
     if (checkpoint is None) != (log_key is None):

@@ -53,6 +53,25 @@ def rollback(
     print(f"{capability}: version {released.version} is current")
 
 
+@app.command("hand-over")
+def hand_over(
+    capability: Name,
+    out: Annotated[Path, typer.Option(help="A folder to be made.")],
+    to: Annotated[str, typer.Option(help="The institution that gets it; the ledger says so.")],
+) -> None:
+    """Write the current release for another institution, without what holds a row for each patient."""
+    from lifechart.ledger.log import open_log
+    from lifechart.release.handover import hand_over as write
+    from lifechart.release.shelf import open_shelf
+
+    settings = load_settings()
+    with closing(open_log(settings)) as log:
+        released = open_shelf(settings, log).current(capability)
+        kept = write(released, out, to=to, actor=me(), log=log)
+    stays = f"; {', '.join(kept)} stays here" if kept else ""
+    print(f"{out}: {capability} {released.version} for {to}{stays}")
+
+
 @app.command()
 def phase(capability: Name, to: Annotated[Phase, typer.Argument(help="How far it is out.")], reason: Reason) -> None:
     """Let a capability's current release out to a phase, or take it back."""

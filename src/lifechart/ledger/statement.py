@@ -37,6 +37,7 @@ KINDS: Mapping[str, str] = {
     "evaluate": "a report was made of a model",
     "manifest": "what a release consists of, file by file; kept with it rather than in the log",
     "release": "a release of a capability was put on the shelf, or an earlier one made current again",
+    "hand-over": "a release was handed to another institution, without what stays in the house",
     "phase": "a capability entered a phase",
     "switch": "a capability was switched off or on",
     "person": "somebody may sign for the institution, in these offices and with this key, or no longer",

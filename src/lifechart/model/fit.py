@@ -43,7 +43,7 @@ class Recipe:
     weight_decay: float = 0.1
     prior: tuple[float, float] = (0.01, 0.25)
     """Scale and strength of the heavy-tailed prior on what a column of the history does to a log hazard."""
-    next_event_weight: float = 0.1
+    next_event_weight: float = 1.0
     recurrence_weight: float = 0.25
     averaging: float = 0.995
     warmup: float = 0.05

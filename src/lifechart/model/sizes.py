@@ -46,8 +46,8 @@ class Size:
 
 
 SIZES = {
-    "xs": Size(width=64, layers=2, context=256, rank=48, batch_tokens=4096, rate=2e-3, epochs=1, questions=24),
-    "s": Size(width=96, layers=2, context=256, rank=64, batch_tokens=8192, rate=2e-3, epochs=3, questions=24),
+    "xs": Size(width=64, layers=2, context=256, rank=48, batch_tokens=4096, rate=1e-2, epochs=1, questions=24),
+    "s": Size(width=96, layers=2, context=256, rank=64, batch_tokens=8192, rate=8e-3, epochs=3, questions=24),
     "m": Size(width=128, layers=4, context=512, rank=96, batch_tokens=16384, rate=1.5e-3, epochs=3, questions=24),
     "l": Size(width=384, layers=8, context=1024, rank=128, batch_tokens=65536, rate=6e-4, epochs=6, questions=24),
 }
