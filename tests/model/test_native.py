@@ -131,6 +131,19 @@ def test_what_does_not_fit_is_left_to_torch() -> None:
     assert not serves(torch.zeros(1, 32, 64), 2, (*weights[:5], weights[5].double()))
 
 
+@compiled
+def test_a_layer_that_somebody_listens_to_is_called() -> None:
+    block, x = a_block(64, 2), torch.randn(1, 32, 64).bfloat16().requires_grad_()
+    turn, heard = a_turn(1, 32, 32), []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        quick = block(x, turn)
+        hook = block.gate_and_value.register_forward_hook(lambda *_: heard.append(1))
+        plain = block(x, turn)
+        hook.remove()
+    assert heard == [1]
+    near(quick.float() - x.float(), plain.float() - x.float())
+
+
 @pytest.fixture
 def afresh() -> object:
     native.library.cache_clear()

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lifechart.model.kernels import Attend, Dropout, Gate, Normalise, lot, turned
+from lifechart.model.kernels import Attend, Dropout, Gate, Normalise, listened, lot, turned
 from lifechart.model.native import block as native
 
 # Shapes: R rows, T places, D width, H heads, C dimensions of a head, P = C/2 rotating pairs.
@@ -101,8 +101,9 @@ class Block(nn.Module):
         return self.dropout.onto(x_RTD, self.down(gated))
 
     def _plain(self) -> bool:
-        """Whether the layers are our own: an adapter (model.adapt) puts its own in their place."""
-        return all(type(each) is nn.Linear for each in (self.qkv, self.attended, self.gate_and_value, self.down))
+        """Whether the layers are our own, with no adapter (model.adapt) in their place, and nobody listens to them."""
+        linear = (self.qkv, self.attended, self.gate_and_value, self.down)
+        return all(type(each) is nn.Linear for each in linear) and not listened(*self.children())
 
     def _weights(self) -> tuple[Tensor, ...]:
         return (

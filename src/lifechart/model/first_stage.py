@@ -139,7 +139,7 @@ def log_prior(weights: Tensor, scale: float, strength: float) -> Tensor:
 
 @torch.no_grad()
 def add_prior_slope(weights: Tensor, scale: float, strength: float, times: float) -> None:
-    """Add the gradient of `times` the log_prior to that of the weights: in a third of the passes that autograd makes."""
+    """Add the gradient of `times` the log_prior to that of the weights, in a third of autograd's passes."""
     assert weights.grad is not None, "after the backward pass"
     weights.grad.addcdiv_(weights, weights.square().add_(scale**2), value=2.0 * strength * times)
 

@@ -176,6 +176,19 @@ def weighted_rows(table: Tensor, columns: Tensor, weights: Tensor, offsets: Tens
     return nn.functional.embedding_bag(columns, table, offsets, mode="sum", per_sample_weights=weights)
 
 
+def bagged(bag: nn.EmbeddingBag, columns: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
+    """Return a bag's sums by weighted_rows, or by the bag itself where somebody listens to it."""
+    if listened(bag):
+        out: Tensor = bag(columns, offsets, per_sample_weights=weights)
+        return out
+    return weighted_rows(bag.weight, columns, weights, offsets)
+
+
+def listened(*layers: nn.Module) -> bool:
+    """Whether somebody waits for what goes through a layer, as private training does: it must then be called."""
+    return any(each._forward_hooks or each._forward_pre_hooks for each in layers)
+
+
 _draws = threading.local()
 
 
