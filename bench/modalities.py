@@ -3,23 +3,25 @@
 A hospital with planted traits (lifechart.simulate.planted) is simulated, exported (FHIR with notes, DICOM, VCF with
 polygenic scores), read through the sources and de-identification, and trained on once. People of a second such hospital
 are then asked about at adult moments five years apart: who of those without it gets one of a trait's conditions within
-five years? Each modality is withheld in turn from the same model, which was trained to do without. A gain is the AUROC
-with all modalities less that without one; the combination's gain is that with image and genome less the better of
-either alone. A genome is withheld altogether: its coded events reach the history too, and that counts as the genome's.
+five years? Each modality is withheld in turn from the same model, which was trained to do without. A gain is that of
+all modalities over all but one, in AUROC and in log likelihood (nats, all people together), which tells more where
+events are few. The combination's gain is that with image and genome over the better of either alone; a second table
+shows what each alone gains over neither. A genome is withheld altogether: its coded events reach the history too, and
+that counts as the genome's.
 
-`known` is the AUROC of somebody who knows the trait itself and for the rest the answer without the modality: the most
+`known` is what somebody gains who knows the trait itself and for the rest the answer without the modality: the most
 that could be found. `control` is the gain on conditions that neither a trait nor anything a trait drives raises, of
-which a modality should say nothing. An outcome's risks are added up over the trait's conditions that the model
-forecasts; intervals are 95%, by bootstrap over people, the same draws with and without; without any events there is no
-figure. `--quick` has too few people for more than showing that it runs. BENCH_MODALITIES_DIR names a folder that keeps
-data sets and model.
+which a modality should say nothing. Risks are those of the trait's conditions that the model forecasts, for AUROC added
+up; intervals are 95%, by bootstrap over people, the same draws with and without; without any events there is no figure.
+`--quick` has too few people for more than showing that it runs. BENCH_MODALITIES_DIR names a folder that keeps data
+sets and model.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from bench._gains import Floats, aurocs, drawn, interval, knowing, nats
 from lifechart.codes.systems import URIS, join
 from lifechart.core.settings import Settings
 from lifechart.data import shards
@@ -45,7 +48,6 @@ from lifechart.simulate.hospital import simulate
 TODAY = date(2025, 1, 1)
 SEED = 31
 HORIZON = 1825
-BOOTSTRAP = 500
 ADULT_YEARS = 22
 FEWEST_CONTROL_EVENTS = 20
 _WITHHELD = {"note": "note", "variant": "genomic"}
@@ -60,18 +62,31 @@ Risks = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Answers:
-    """Risks with all modalities, without each of them, and what is needed to score them."""
+    """Risks with all modalities, without some of them, and what is needed to score them."""
 
     asked: Asked
     outcomes: tuple[str, ...]
     everything: Risks
     without: dict[str, Risks]
+    """Without each modality, and without `both` image and genome."""
     having: dict[str, NDArray[np.bool_]]
     """Of which prompts each modality is known: nothing else can gain by it."""
     traits: pl.DataFrame
     """The planted truth of each prompt."""
     weights: NDArray[np.float32]
-    """How often each prompt's person is drawn [1 + BOOTSTRAP, prompts]: first everybody once."""
+    """How often each prompt's person is drawn (`_gains.drawn`)."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What is gained on the conditions of some traits, each figure with its draws [1 + BOOTSTRAP]."""
+
+    events: int
+    with_: Floats
+    without: Floats
+    nats: Floats
+    known: Floats
+    """Nats that somebody gains who knows the traits."""
 
 
 def main(quick: bool) -> dict[str, float]:
@@ -90,24 +105,40 @@ def main(quick: bool) -> dict[str, float]:
 
 
 def measure(model: Path, dataset: Path, truth: Path, key: bytes) -> dict[str, float]:
-    """Ask a model about everybody in `dataset`, each modality withheld in turn; print the table, return the figures."""
+    """Ask a model about all people of `dataset`, each modality withheld in turn; print tables, return figures."""
     answers = _answers(model, dataset, truth, key)
-    table = Table(title=f"New onset within {HORIZON} days; AUROC with all modalities, and with one withheld")
-    for column in ("modality", "events", "with", "without", "known", "gain (95%)", "control (95%)"):
-        table.add_column(column, justify="left" if column == "modality" else "right")
+    table = Table(title=f"New onset within {HORIZON} days: with all modalities, and with one withheld")
+    for column in ("told by", "trait", "events", "AUROC", "without", "gain (95%)", "nats gained (95%)", "known"):
+        table.add_column(column, justify="left" if column in ("told by", "trait") else "right")
     figures: dict[str, float] = {}
-    for name, traits in _TRAITS.items():
-        without = answers.without[name]
-        parts = [_scored(answers, trait, answers.having[name], (without,)) for trait in traits]
-        events, draws = sum(part[0] for part in parts), np.mean([part[1] for part in parts], axis=0)
-        control = _control(answers, answers.having[name], (without,))
-        _tell(table, figures, name, events, draws, control)
     both = answers.having["image"] & answers.having["variant"]
     alone = answers.without["image"], answers.without["variant"]
-    events, draws = _scored(answers, "accord", both, alone)
-    _tell(table, figures, "combination", events, draws, _control(answers, both, alone))
-    Console(width=130).print(table)
+    asked = [(name, traits, answers.having[name], (answers.without[name],)) for name, traits in _TRAITS.items()]
+    for name, traits, having, lacking in [*asked, ("combination", ("accord",), both, alone)]:
+        gain = _gain(answers, [(trait, _conditions(trait)) for trait in traits], having, lacking)
+        control = _gain(answers, [("", {code: 0.0}) for code in _unrelated()], having, lacking)
+        _tell(table, name, "all" if len(traits) > 1 else traits[0], gain)
+        for trait in traits if len(traits) > 1 else ():
+            _tell(table, "", trait, _gain(answers, [(trait, _conditions(trait))], having, lacking))
+        _tell(table, "", "none (control)", control)
+        figures |= _figures(name, gain, control)
+    Console(width=140).print(table, _halves(answers, both, figures))
     return figures
+
+
+def _halves(answers: Answers, both: NDArray[np.bool_], figures: dict[str, float]) -> Table:
+    """Return what image and genome each alone, and together, say of the combination's conditions over neither."""
+    table = Table(title="The combination by its halves: people with both, over neither")
+    for column in ("known to the model", "nats gained (95%)"):
+        table.add_column(column, justify="left" if column == "known to the model" else "right")
+    told = {"image": answers.without["variant"], "genome": answers.without["image"], "both": answers.everything}
+    for name, risks in told.items():
+        some = replace(answers, everything=risks)
+        gain = _gain(some, [("accord", _conditions("accord"))], both, (answers.without["both"],))
+        low, high = interval(gain.nats)
+        table.add_row(name, f"{gain.nats[0]:+.1f} ({low:+.1f} to {high:+.1f})")
+        figures |= {f"halves_{name}_nats": float(gain.nats[0])}
+    return table
 
 
 def _answers(model: Path, dataset: Path, truth: Path, key: bytes) -> Answers:
@@ -116,7 +147,8 @@ def _answers(model: Path, dataset: Path, truth: Path, key: bytes) -> Answers:
     assert pictures is not None, "the simulated hospital has images"
     forecaster = NetworkForecaster(load_model(model), pictures=pictures)
     without = {name: _risks(forecaster, _less(asked, kind)) for name, kind in _WITHHELD.items()}
-    without["image"] = _risks(NetworkForecaster(forecaster.model), asked)
+    blind = NetworkForecaster(forecaster.model)
+    without |= {"image": _risks(blind, asked), "both": _risks(blind, _less(asked, _WITHHELD["variant"]))}
     people = pl.read_parquet(truth / "people.parquet", columns=["life", "patient_id"])
     numbered = people.with_columns(subject_id=subject_ids(key, people["patient_id"]))
     traits = numbered.join(pl.read_parquet(truth / "planted.parquet"), on="life").drop("life", "patient_id")
@@ -127,7 +159,7 @@ def _answers(model: Path, dataset: Path, truth: Path, key: bytes) -> Answers:
         without,
         {name: _having(asked, name, pictures) for name in _TRAITS},
         asked[1].join(traits, on="subject_id", how="left", maintain_order="left"),
-        _drawn(asked[1]["subject_id"].to_numpy()),
+        drawn(asked[1]["subject_id"].to_numpy()),
     )
 
 
@@ -164,12 +196,6 @@ def _prompts(events: pl.DataFrame) -> pl.DataFrame:
     return at.filter(pl.col("prediction_time") < pl.col("left")).select("subject_id", "prediction_time")
 
 
-def _drawn(subject: NDArray[np.int64]) -> NDArray[np.float32]:
-    people, owner = np.unique(subject, return_inverse=True)
-    counts = np.random.default_rng(1).multinomial(len(people), np.full(len(people), 1 / len(people)), BOOTSTRAP)
-    return np.concatenate([np.ones((1, len(people))), counts])[:, owner].astype(np.float32)
-
-
 def _less(asked: Asked, kind: str) -> Asked:
     events, prompts = asked
     return events.filter(pl.col("kind") != kind), prompts
@@ -197,42 +223,51 @@ def _ahead(asked: Asked, codes: list[str]) -> NDArray[np.int64]:
     return np.asarray(np.floor(days.fill_null(10**6).to_numpy()), np.int64)
 
 
-def _scored(
-    answers: Answers, trait: str, having: NDArray[np.bool_], lacking: tuple[Risks, ...]
-) -> tuple[int, NDArray[np.float64]]:
-    """Return how many events a trait's conditions had, and AUROCs [with, without, knowing the trait; 1 + BOOTSTRAP]."""
+def _conditions(trait: str) -> dict[str, float]:
+    """Return the codes of a trait's conditions and what a standard deviation of it adds to their log rates."""
     snomed = {row["key"]: join(URIS["SNOMED"], row["snomed"]) for row in tables.rows("conditions")}
-    weights = {snomed[key]: weight for key, weight in planted.weights(trait).items() if snomed[key] in answers.outcomes}
-    if not weights:
-        return 0, np.full((3, 1 + BOOTSTRAP), np.nan)
-    columns = np.array([answers.outcomes.index(code) for code in weights])
-    ahead = _ahead(answers.asked, list(weights))
-    rows = np.flatnonzero(having & (ahead >= 0))
-    came = ahead[rows] <= HORIZON
-    factor = np.exp(np.outer(answers.traits[trait].to_numpy()[rows], list(weights.values())))
-    scores = [
-        answers.everything[np.ix_(rows, columns)].sum(axis=1),
-        *(risks[np.ix_(rows, columns)].sum(axis=1) for risks in lacking),
-        (lacking[0][np.ix_(rows, columns)] * factor).sum(axis=1),
-    ]
-    found = np.stack([_aurocs(came, score, answers.weights[:, rows]) for score in scores])
-    return int(came.sum()), np.stack([found[0], found[1:-1].max(axis=0), found[-1]])
+    return {snomed[key]: weight for key, weight in planted.weights(trait).items()}
 
 
-def _control(answers: Answers, having: NDArray[np.bool_], lacking: tuple[Risks, ...]) -> NDArray[np.float64]:
-    """Return the gain on conditions that have nothing to do with any trait [1 + BOOTSTRAP], their mean."""
-    gains = []
-    for code in _unrelated():
-        if code not in answers.outcomes:
+def _gain(
+    answers: Answers,
+    groups: list[tuple[str, dict[str, float]]],
+    having: NDArray[np.bool_],
+    lacking: tuple[Risks, ...],
+) -> Gain:
+    """Return what is gained over the best of `lacking` on groups of conditions, each with its trait and weights.
+
+    AUROCs are means over the groups that have enough events; nats and events are sums.
+    """
+    draws = len(answers.weights)
+    areas: list[Floats] = []
+    events, gained, known = 0, np.zeros((len(lacking), draws)), np.zeros(draws)
+    for trait, weights in groups:
+        codes = [code for code in weights if code in answers.outcomes]
+        if not codes:
             continue
-        ahead, column = _ahead(answers.asked, [code]), answers.outcomes.index(code)
+        columns = np.array([answers.outcomes.index(code) for code in codes])
+        ahead = _ahead(answers.asked, codes)
         rows = np.flatnonzero(having & (ahead >= 0))
-        came = ahead[rows] <= HORIZON
-        if came.sum() >= FEWEST_CONTROL_EVENTS:
-            scores = [risks[rows, column] for risks in (answers.everything, *lacking)]
-            found = [_aurocs(came, score, answers.weights[:, rows]) for score in scores]
-            gains.append(found[0] - np.max(found[1:], axis=0))
-    return np.mean(gains, axis=0) if gains else np.full(1 + BOOTSTRAP, np.nan)
+        came, weight = ahead[rows] <= HORIZON, answers.weights[:, rows]
+        if came.sum() >= (1 if trait else FEWEST_CONTROL_EVENTS):
+            scores = [risks[np.ix_(rows, columns)].sum(axis=1) for risks in (answers.everything, *lacking)]
+            found = np.stack([aurocs(came, score, weight) for score in scores])
+            areas.append(np.stack([found[0], found[1:].max(axis=0)]))
+        for code, column in zip(codes, columns.tolist(), strict=True):
+            own = _ahead(answers.asked, [code])
+            rows = np.flatnonzero(having & (own >= 0))
+            came, weight = own[rows] <= HORIZON, answers.weights[:, rows]
+            events += int(came.sum())
+            told = nats(came, answers.everything[rows, column])
+            for number, risks in enumerate(lacking):
+                gained[number] += weight @ (told - nats(came, risks[rows, column]))
+            if trait:
+                base = lacking[0][rows, column]
+                knows = knowing(base, weights[code] * answers.traits[trait].to_numpy()[rows])
+                known += weight @ (nats(came, knows) - nats(came, base))
+    mean = np.mean(areas, axis=0) if areas else np.full((2, draws), np.nan)
+    return Gain(events, mean[0], mean[1], gained.min(axis=0), known)
 
 
 def _unrelated() -> list[str]:
@@ -242,38 +277,24 @@ def _unrelated() -> list[str]:
     return [join(URIS["SNOMED"], row["snomed"]) for row in tables.rows("conditions") if row["key"] not in driven]
 
 
-def _aurocs(
-    came_N: NDArray[np.bool_], score_N: NDArray[np.floating], weight_DN: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Return the AUROC under each row of weights [D]; ties count half."""
-    if not len(came_N):
-        return np.full(len(weight_DN), np.nan)
-    order = np.argsort(score_N, kind="stable")
-    sorted_ = score_N[order]
-    starts = np.flatnonzero(np.concatenate([[True], sorted_[1:] != sorted_[:-1]]))
-    weight = weight_DN[:, order].astype(np.float64)
-    yes = np.add.reduceat(weight * came_N[order], starts, axis=1)
-    no = np.add.reduceat(weight * ~came_N[order], starts, axis=1)
-    below = np.cumsum(no, axis=1) - no / 2
-    pairs = yes.sum(axis=1) * no.sum(axis=1)
-    areas: NDArray[np.float64] = np.full(len(pairs), np.nan)
-    np.divide((yes * below).sum(axis=1), pairs, out=areas, where=pairs > 0)
-    return areas
+def _said(draws: Floats, digits: int) -> str:
+    low, high = interval(draws)
+    return f"{draws[0]:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
-def _interval(gain: NDArray[np.float64]) -> tuple[float, float]:
-    told = gain[1:][np.isfinite(gain[1:])]
-    low, high = np.percentile(told, (2.5, 97.5)) if len(told) else (np.nan, np.nan)
-    return float(low), float(high)
+def _tell(table: Table, name: str, trait: str, gain: Gain) -> None:
+    areas = [f"{each[0]:.3f}" for each in (gain.with_, gain.without)]
+    known = "" if trait == "none (control)" else f"{gain.known[0]:+.1f}"
+    table.add_row(
+        name, trait, str(gain.events), *areas, _said(gain.with_ - gain.without, 3), _said(gain.nats, 1), known
+    )
 
 
-def _tell(
-    table: Table, figures: dict[str, float], name: str, events: int, draws: NDArray[np.float64],
-    control: NDArray[np.float64],
-) -> None:  # fmt: skip
-    said = []
-    for what, gain in (("gain", draws[0] - draws[1]), ("control", control)):
-        low, high = _interval(gain)
-        figures |= {f"{name}_{what}": float(gain[0]), f"{name}_{what}_low": low, f"{name}_{what}_high": high}
-        said.append(f"{gain[0]:+.3f} ({low:+.3f} to {high:+.3f})")
-    table.add_row(name, str(events), *(f"{value:.3f}" for value in draws[:, 0]), *said)
+def _figures(name: str, gain: Gain, control: Gain) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for what, each in (("", gain), ("control_", control)):
+        for unit, draws in (("gain", each.with_ - each.without), ("nats", each.nats)):
+            low, high = interval(draws)
+            key = f"{name}_{what}{unit}"
+            found |= {key: float(draws[0]), f"{key}_low": low, f"{key}_high": high}
+    return found

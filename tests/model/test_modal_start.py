@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import PoissonRegressor
 
-from lifechart.model.modal_start import ENTERS, Onsets, _Fit, _serves_others, evidence, regress
+from lifechart.model.modal_evidence import evidence, regress, serves_others
+from lifechart.model.modal_start import ENTERS, Onsets, _Fit
 from lifechart.model.modal_state import ITEM_WIDTH
 
 Matrix = NDArray[np.float64]
@@ -31,7 +32,7 @@ def test_what_is_there_enters_and_what_is_not_does_not() -> None:
         gain > ENTERS and abs(effect[5]) > 3 * np.abs(np.delete(effect, 5)).mean() for gain, _, effect, _ in found
     )
     missed = [_drawn(nothing, 6000, seed, 120) for seed in range(40)]
-    entering = [each for each in missed if evidence(*each[:3])[0] > ENTERS and _serves_others(*each)]
+    entering = [each for each in missed if evidence(*each[:3])[0] > ENTERS and serves_others(*each)]
     assert len(entering) <= 1
 
 
@@ -44,7 +45,7 @@ def test_a_strong_effect_of_a_trait_that_few_have_enters_by_itself() -> None:
     expected = np.full(2400, 170 / 2400)
     came = (rng.random(2400) < -np.expm1(-expected * np.where(trait, 10.0, 1.0) / 2.8)).astype(float)
     assert evidence(features, came, expected)[0] > 10 * ENTERS
-    assert _serves_others(features, came, expected, subject)
+    assert serves_others(features, came, expected, subject)
 
 
 def test_what_the_history_gets_wrong_on_the_whole_tells_nothing() -> None:
@@ -83,11 +84,10 @@ def test_a_product_that_neither_slot_tells_is_found_and_a_direction_is_shared() 
     assert not alone[0]
     assert alone[1][0].basis.shape[1] == 30
     assert alone[2][0].basis.shape[1] == 1
-    factors, cost = fit.together(alone)
-    by_slot, by_product = fit.final(alone, factors, cost)
+    products, cost = fit.together(alone)
+    by_slot, by_product = fit.final(alone, products, cost)
     assert np.isfinite(cost[0]).any()
-    first, second = factors[0]
-    assert np.abs(first).argmax() == 3
-    assert np.flatnonzero(second).tolist() == [ITEM_WIDTH]
+    assert np.abs(products[0].one).argmax() == 3
+    assert np.flatnonzero(products[0].other).tolist() == [ITEM_WIDTH]
     assert np.corrcoef(state @ by_slot[2], state[:, 2])[0, 1] > 0.9
     assert np.abs(by_product[0]).max() > 0.5

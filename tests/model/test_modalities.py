@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import nn
 
+from lifechart.core.predicate import Predicate, Target
 from lifechart.core.timeline import Timeline
 from lifechart.model import first_stage, modal_stage
 from lifechart.model.calibration import calibrate
@@ -21,12 +23,14 @@ from lifechart.model.encoders.note import NoteEncoder
 from lifechart.model.encoders.variant import VariantEncoder
 from lifechart.model.fit import Fitter, Recipe
 from lifechart.model.forecaster import NetworkForecaster
+from lifechart.model.generate import Ask, generate
 from lifechart.model.inference import tell
 from lifechart.model.modalities import UNDATED, Items, attach, learn_modalities
 from lifechart.model.questions import ask, label, sample_questions
 from lifechart.model.sizes import SIZES
 from lifechart.model.tokens import Tokens, tokenise
 from lifechart.model.vocabulary import Vocabulary, build_vocabulary
+from lifechart.simulate.pictures import retina
 from tests.model.senses import FALL, HEART, LOW, Drawn, senses
 
 SIZE = replace(SIZES["xs"], width=32, rank=16, context=64, batch_tokens=2048, epochs=1, questions=8, rate=4e-3)
@@ -287,3 +291,66 @@ def test_any_image_becomes_small(shape: tuple[int, ...]) -> None:
     assert made.dtype == np.uint8
     flat = small(np.full(shape, 7, np.uint16))
     assert np.isfinite(flat).all()
+
+
+def _told(vectors: NDArray[np.float64], coin: NDArray[np.float64]) -> float:
+    """Return the correlation of a coin with what a ridge reads of it, each half from the other."""
+    said = np.zeros(len(coin))
+    half = np.arange(len(coin)) % 2 == 0
+    design = np.column_stack([vectors / vectors.std(axis=0), np.ones(len(coin))])
+    for here in (half, ~half):
+        known = design[here]
+        said[~here] = design[~here] @ np.linalg.solve(
+            known.T @ known + 10 * np.eye(known.shape[1]), known.T @ coin[here]
+        )
+    return float(np.corrcoef(said, coin)[0, 1])
+
+
+def test_what_is_blanked_in_some_images_spoils_neither_these_nor_the_others() -> None:
+    """De-identification blanks what it takes for lettering: of one image in four here, a quarter of the area."""
+    rng = np.random.default_rng(0)
+    coin = rng.choice([-1.0, 1.0], 300)
+    shown = [retina(rng.standard_normal(), wavy=bool(one > 0), rng=rng) for one in coin]
+    for number in range(0, 300, 4):
+        row, column = rng.integers(0, 32, 2)
+        shown[number][row : row + 32, column : column + 32] = 0
+    pixels = np.stack([small(each[None]) for each in shown])
+    sorts = np.zeros(300, np.int32)
+    torch.manual_seed(0)
+    vocabulary = build_vocabulary(senses(30, seed=1)[0])
+    encoder = ImageEncoder(replace(vocabulary, modalities={"image": {"sorts": ["OP"]}}), 32)
+    encoder.begin((pixels, sorts), sparse.csr_array((0, 300)))
+    with torch.no_grad():
+        vectors = encoder((torch.from_numpy(pixels)[:, None], torch.from_numpy(sorts)[:, None]))[:, 0].double().numpy()
+    assert _told(vectors, coin) > 0.8
+
+
+def test_an_empty_image_is_none() -> None:
+    """Blanked altogether, or without any shade: finite, and the same whatever its grey."""
+    vocabulary = build_vocabulary(senses(30, seed=1)[0])
+    encoder = ImageEncoder(replace(vocabulary, modalities={"image": {"sorts": ["OP"]}}), 8)
+    pixels = torch.stack([torch.full((2, 64, 64), grey, dtype=torch.uint8) for grey in (0, 90)])[:, None]
+    with torch.no_grad():
+        vectors = encoder((pixels, torch.zeros(2, 1, dtype=torch.int64)))
+    assert torch.isfinite(vectors).all()
+    assert torch.equal(vectors[0], vectors[1])
+
+
+def test_futures_begin_from_what_the_modalities_say(model: Model) -> None:
+    """Those whose notes tell of LOW get it in more of their futures than the same people without notes."""
+    events, pictures = senses(40, seed=10, start=80_000)
+    target = Target(LOW, (Predicate((LOW,)),))
+    chances = []
+    for known in (events, events.filter(pl.col("kind") != "note")):
+        tokens = tokenise(known, model.vocabulary, pictures)
+        subject = np.arange(tokens.num_subjects)
+        questions = ask(tokens, subject, np.full(tokens.num_subjects, int(33 * 365.25 * 86_400e6)))
+        collator = NetworkForecaster(model).collator
+        drawn = generate(model.network, collator, tokens, questions, Ask(futures=4, days=1825.0, targets=(target,)))
+        chances.append(drawn.expected.reshape(tokens.num_subjects, -1).mean(axis=1))
+    sad = (
+        events.group_by("subject_id").agg(pl.col("text_value").str.contains("tearful|dreads").any()).sort("subject_id")
+    )
+    told = sad["text_value"].fill_null(False).to_numpy()
+    more = chances[0] - chances[1]
+    assert more[told].mean() > more[~told].mean() + 0.05

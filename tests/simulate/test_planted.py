@@ -11,7 +11,7 @@ import pytest
 
 from lifechart.core.errors import InputError, IntegrityError
 from lifechart.data.sources.vcf import source as vcf
-from lifechart.simulate import pictures, planted
+from lifechart.simulate import genomes, pictures, planted
 from lifechart.simulate.hospital import BLOCK, blocks, simulate, write_truth
 from lifechart.simulate.oracle import Oracle
 from lifechart.simulate.processes import LATENTS, hazards
@@ -105,6 +105,17 @@ def test_the_score_that_the_source_adds_up_follows_the_trait(hospital: Path) -> 
         assert scored.select(pl.corr("numeric_value", trait)).item() > 0.9
     carriers = joined.filter(pl.col("code").str.starts_with("VARIANT//"))
     assert (carriers["carrier"] > 0.5).all()
+
+
+def test_a_score_of_one_name_is_the_same_file_in_every_hospital(tmp_path: Path) -> None:
+    people = pl.DataFrame({"life": [0, 1], "patient_id": ["a", "b"], "time": [datetime(2020, 1, 1)] * 2})
+    people = people.with_columns(polygenic=0.3, accord=-1.0, carrier=0.9, wavy=pl.lit(1, pl.Int8))
+    for seed in (1, 2):
+        genomes.write(people, tmp_path / str(seed), seed)
+    for score in genomes.SCORES.values():
+        files = [(tmp_path / str(seed) / "scores" / f"{score}.txt").read_bytes() for seed in (1, 2)]
+        assert files[0] == files[1]
+    assert (tmp_path / "1" / "cohort.vcf.gz").read_bytes() != (tmp_path / "2" / "cohort.vcf.gz").read_bytes()
 
 
 def test_notes_differ_by_the_trait_and_only_by_a_sentence(hospital: Path, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ class _Run:
         features = torch.from_numpy(question_features(tokens, questions))
         log_hazard, state_PZ = self.network.hazards(hidden_PD, features, past, had)
         if modal is not None and attached is not None:
-            log_hazard = log_hazard + modal(attached).unsqueeze(-1)
+            log_hazard = log_hazard + modal(attached, had).unsqueeze(-1)
         each = torch.arange(len(questions)).repeat_interleave(N)
         self.state_EZ = state_PZ.float()[each]
         self.relative_EOB = (log_hazard.float() - self.network.hazards.base_OB)[each]

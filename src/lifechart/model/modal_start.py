@@ -1,17 +1,16 @@
 """Where notes, images and genomes begin: what they add to the hazards, fitted outcome by outcome, in convex form.
 
 Given what the encoders make of the items, the likelihood of first onsets is convex in the weights: a Poisson regression
-on windows that overlap nowhere, with what the history expects as exposure (Holford, Biometrics 1980). A block of
-weights (a slot, or two slots' products) has a normal prior whose width the marginal likelihood chooses for each outcome
-(empirical Bayes; to second order a score test against no effect, as SKAT's: Wu et al., AJHG 2011). It enters only where
-that is far above what chance gives, and where what one half of the people teaches serves the other half. What entered
-for one outcome is then tried on the others as a single direction, which takes fewer onsets to see.
+on windows that overlap nowhere, with what the history expects as exposure (`modal_evidence`). A slot has a normal prior
+whose width the marginal likelihood chooses for each outcome (empirical Bayes). It enters only where that likelihood is
+far above what chance gives, and where what one half of the people teaches serves the other half. What entered for one
+outcome is then tried on the others as a single direction, which takes fewer onsets to see. Products of two slots'
+directions come after, on families of outcomes (`modal_pairs`).
 Shapes: W windows, O outcomes, S slots, D width of an item's vector, N = S x D, P products, F features of a fit.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,19 +19,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from lifechart.model.encoders import Beginner
+from lifechart.model.modal_evidence import STEEPEST, Matrix, evidence, regress, serves_others
+from lifechart.model.modal_pairs import Slots, Together, find_products
 from lifechart.model.modal_state import ITEM_WIDTH, PRODUCTS, ModalState
 from lifechart.model.modalities import Attached, Items
-
-Matrix = NDArray[np.float64]
 
 ENTERS, SHARED = 4.0, 2.0
 """Log likelihood, over that without, that the marginal one of a block must reach; and that of one shared direction."""
 FEWEST_ONSETS = 15
-_WIDTHS = np.geomspace(1e-3, 3.0, 24)
-"""Variances that a prior may have: of the effect on the log hazard of a component's standard deviation."""
-_ITERATIONS, _STEEPEST = 8, 4.0
-_OF_PAIR, _OF_SLOT = 20, 4
-"""Products of two slots' components that are tried at most: 5 x 4, or 20 of one slot's with a score's one."""
 _DIRECTIONS, _WEAKEST = 3, 0.25
 """Directions of a slot that other outcomes try, and how strong beside the strongest."""
 _FLAT = 1e-3
@@ -113,8 +107,8 @@ def begin_weights(modal: ModalState, attached: Attached, onsets: Onsets, ranks: 
     there_SW = np.stack([(rows >= 0).any(axis=1) for rows in attached.known])
     fit = _Fit(state_WN, there_SW, ranks, onsets)
     alone = fit.alone()
-    factors, together_OP = fit.together(alone)
-    weights = fit.final(alone, factors, together_OP)
+    products, together_OP = fit.together(alone)
+    weights = fit.final(alone, products, together_OP)
     variance_ON = np.zeros(tuple(modal.alone.weight.shape))
     for outcome, terms in alone.items():
         for term in terms:
@@ -122,10 +116,11 @@ def begin_weights(modal: ModalState, attached: Attached, onsets: Onsets, ranks: 
     with torch.no_grad():
         for layer, values in zip((modal.alone, modal.together), weights, strict=True):
             layer.weight.copy_(torch.from_numpy(values.astype(np.float32)))
-        for layer, side in ((modal.one, 0), (modal.other, 1)):
-            layer.weight.zero_()
-            for number, factor in enumerate(factors):
-                layer.weight[number] = torch.from_numpy(factor[side].astype(np.float32))
+        modal.one.weight.zero_()
+        modal.other.weight.zero_()
+        for number, product in enumerate(products):
+            modal.one.weight[number] = torch.from_numpy(product.one.astype(np.float32))
+            modal.other.weight[number] = torch.from_numpy(product.other.astype(np.float32))
     with np.errstate(divide="ignore"):
         return Prior(1.0 / variance_ON, together_OP)
 
@@ -160,66 +155,38 @@ class _Fit:
                         found[outcome].append(Term(self._placed(places, direction[:, None]), tried[0]))
         return found
 
-    def together(self, alone: dict[int, list[Term]]) -> tuple[list[tuple[Matrix, Matrix]], Matrix]:
-        """Return pairs of directions [N] whose products count, and what their weights cost [O, P]."""
+    def together(self, alone: dict[int, list[Term]]) -> tuple[list[Together], Matrix]:
+        """Return products that count, and what their weights cost [O, P]."""
         after = self.expected.copy()
         for outcome, terms in alone.items():
             after[:, outcome] *= np.exp(self._said(terms, outcome))
-        drafts: list[tuple[float, Matrix, Matrix, dict[int, float]]] = []
-        for one, other in itertools.combinations(np.flatnonzero(self.ranks).tolist(), 2):
-            rows = np.flatnonzero(self.there[one] & self.there[other])
-            if len(rows) >= 2 * ITEM_WIDTH:
-                drafts += self._pair(one, other, rows, after)
-        drafts.sort(key=lambda draft: -draft[0])
-        chosen = [(first, second) for _, first, second, _ in drafts[:PRODUCTS]]
+        places = tuple(self._places(slot) for slot in range(len(self.ranks)))
+        found = find_products(
+            Slots(self.state, self.there, places, self.subject), self.came, after, FEWEST_ONSETS, PRODUCTS
+        )
         cost = np.full((self.came.shape[1], PRODUCTS), np.inf)
-        for number, (_, first, second, widths) in enumerate(drafts[:PRODUCTS]):
-            rows = np.flatnonzero((self.state @ first != 0) & (self.state @ second != 0))
-            seen = ((self.state[rows] @ first) * (self.state[rows] @ second))[:, None]
-            for outcome in self.outcomes:
-                if outcome in widths:
-                    cost[outcome, number] = 1.0 / widths[outcome]
-                    continue
-                tried = self._tried(seen, rows, outcome, after[rows, outcome], SHARED)
+        for number, product in enumerate(found):
+            cost[list(product.widths), number] = 1.0 / np.array(list(product.widths.values()))
+            # One product is left to be tried, on outcomes that the family missed.
+            seen = product.said(self.state)[:, None]
+            rows = np.flatnonzero(seen[:, 0])
+            for outcome in set(self.outcomes) - product.widths.keys():
+                tried = self._tried(seen[rows], rows, outcome, after[rows, outcome], SHARED)
                 if tried is not None:
                     cost[outcome, number] = 1.0 / tried[0]
-        return chosen, cost
+        return found, cost
 
-    def _pair(
-        self, one: int, other: int, rows: NDArray[np.int64], after_WO: Matrix
-    ) -> list[tuple[float, Matrix, Matrix, dict[int, float]]]:
-        """Return, of two slots, strength, directions and prior variances by outcome of products that enter."""
-        first = self._places(one)[: _OF_PAIR // min(self.ranks[other], _OF_SLOT)]
-        second = self._places(other)[: _OF_PAIR // min(len(first), _OF_PAIR)]
-        left, right = self.state[np.ix_(rows, first)], self.state[np.ix_(rows, second)]
-        features = (left[:, :, None] * right[:, None, :]).reshape(len(rows), -1)
-        effects, widths = [], {}
-        for outcome in self.outcomes:
-            tried = self._tried(features, rows, outcome, after_WO[rows, outcome], ENTERS)
-            if tried is not None:
-                widths[outcome] = tried[0]
-                effects.append(tried[1] * np.sqrt(self.came[rows, outcome].sum()))
-        found = []
-        for table in _main(effects, scaled=True):
-            lefts, size, rights = np.linalg.svd(table.reshape(len(first), len(second)), full_matrices=False)
-            for number in range(min(len(size), 2)):
-                sides = self._placed(first, lefts[:, number]), self._placed(second, rights[number])
-                found.append((float(size[number]), *sides, widths))
-        return found
-
-    def final(
-        self, alone: dict[int, list[Term]], factors: list[tuple[Matrix, Matrix]], cost_OP: Matrix
-    ) -> tuple[Matrix, Matrix]:
+    def final(self, alone: dict[int, list[Term]], products: list[Together], cost_OP: Matrix) -> tuple[Matrix, Matrix]:
         """Return the weights of components [O, N] and of products [O, P], fitted together."""
-        columns = [(self.state @ one) * (self.state @ other) for one, other in factors]
-        products = np.stack(columns, axis=1) if columns else np.zeros((len(self.state), 0))
+        said = [np.zeros((len(self.state), 0)), *(product.said(self.state)[:, None] for product in products)]
+        together = np.concatenate(said, axis=1)
         by_slot, by_product = np.zeros((self.came.shape[1], self.state.shape[1])), np.zeros_like(cost_OP)
-        for outcome, terms in alone.items():
-            mine = np.flatnonzero(np.isfinite(cost_OP[outcome]))
+        for outcome in range(self.came.shape[1]):
+            terms, mine = alone.get(outcome, []), np.flatnonzero(np.isfinite(cost_OP[outcome]))
             if not terms and not len(mine):
                 continue
             basis, cost = _joined(terms, self.state.shape[1])
-            features = np.concatenate([self.state @ basis, products[:, mine]], axis=1)
+            features = np.concatenate([self.state @ basis, together[:, mine]], axis=1)
             weights = regress(
                 features, self.came[:, outcome], self.expected[:, outcome],
                 np.concatenate([cost, cost_OP[outcome, mine]]),
@@ -236,7 +203,7 @@ class _Fit:
         if came.sum() < FEWEST_ONSETS:
             return None
         gain, width, effect, _ = evidence(features, came, expected)
-        if gain <= least or not _serves_others(features, came, expected, self.subject[rows]):
+        if gain <= least or not serves_others(features, came, expected, self.subject[rows]):
             return None
         return width, effect
 
@@ -246,7 +213,7 @@ class _Fit:
         basis, cost = _joined(terms, self.state.shape[1])
         features = self.state @ basis
         weights = regress(features, self.came[:, outcome], self.expected[:, outcome], cost)
-        return np.asarray(np.clip(features @ weights, -_STEEPEST, _STEEPEST))
+        return np.asarray(np.clip(features @ weights, -STEEPEST, STEEPEST))
 
     def _places(self, slot: int) -> NDArray[np.int64]:
         return slot * ITEM_WIDTH + np.arange(self.ranks[slot])
@@ -262,67 +229,10 @@ def _joined(terms: list[Term], width: int) -> tuple[Matrix, Matrix]:
     return basis, np.concatenate([np.zeros(0), *(np.full(term.basis.shape[1], 1.0 / term.width) for term in terms)])
 
 
-def _main(effects: list[Matrix], *, scaled: bool = False) -> list[Matrix]:
-    """Return the main directions [F] of several outcomes' effects, of length 1 or as long as they are strong."""
+def _main(effects: list[Matrix]) -> list[Matrix]:
+    """Return the main directions [F] of several outcomes' effects."""
     if not effects:
         return []
     _, size, turn = np.linalg.svd(np.stack(effects), full_matrices=False)
     kept = [number for number in range(min(len(size), _DIRECTIONS)) if size[number] > _WEAKEST * size[0]]
-    return [turn[number] * (size[number] if scaled else 1.0) for number in kept]
-
-
-def evidence(features_WF: Matrix, came_W: Matrix, expected_W: Matrix) -> tuple[float, float, Matrix, Matrix]:
-    """Return the log marginal likelihood of features over that without, the prior variance with the most, effects [F].
-
-    To second order about no effect. The last of the four is the features' mean [F], which is taken out, as is what the
-    history gets wrong on the whole: no level is told by them.
-    """
-    expected_W = _levelled(came_W, expected_W)
-    middle = expected_W @ features_WF / max(float(expected_W.sum()), 1e-12)
-    centred = features_WF - middle
-    gradient = centred.T @ (came_W - expected_W)
-    size, turn = np.linalg.eigh((centred * expected_W[:, None]).T @ centred)
-    size, turned = np.maximum(size, 0.0), turn.T @ gradient
-    widths = _WIDTHS[:, None]
-    gains = 0.5 * (widths * turned**2 / (1 + widths * size) - np.log1p(widths * size)).sum(axis=1)
-    best = int(gains.argmax())
-    width = float(_WIDTHS[best])
-    return float(gains[best]), width, turn @ (width * turned / (1 + width * size)), middle
-
-
-def _levelled(came_W: Matrix, expected_W: Matrix) -> Matrix:
-    return expected_W * (float(came_W.sum()) / max(float(expected_W.sum()), 1e-12))
-
-
-def _serves_others(features_WF: Matrix, came_W: Matrix, expected_W: Matrix, subject_W: NDArray[np.int64]) -> bool:
-    """Whether what half of the people teach raises the likelihood of the other half, by more than a standard error."""
-    people, owner = np.unique(subject_W, return_inverse=True)
-    gained = np.zeros(len(people))
-    for half in (0, 1):
-        here, there = owner % 2 == half, owner % 2 != half
-        if not came_W[here].any() or not came_W[there].any():
-            return False
-        rate = _levelled(came_W[here], expected_W[here])
-        _, width, _, middle = evidence(features_WF[here], came_W[here], rate)
-        # To second order a strong effect is told too large by far, and would serve nobody.
-        effect = regress(features_WF[here] - middle, came_W[here], rate, np.full(features_WF.shape[1], 1.0 / width))
-        said = np.clip((features_WF[there] - middle) @ effect, -_STEEPEST, _STEEPEST)
-        rate = _levelled(came_W[there], expected_W[there])
-        gain = came_W[there] * said - rate * np.expm1(said)
-        gained += np.bincount(owner[there], weights=gain, minlength=len(people))
-    return float(gained.sum()) > float(np.sqrt(np.square(gained).sum()))
-
-
-def regress(features_WF: Matrix, came_W: Matrix, expected_W: Matrix, cost_F: Matrix) -> Matrix:
-    """Return the weights [F] with the most posterior probability, by Newton's method."""
-    rows = np.flatnonzero(expected_W > 0)
-    features, came, expected = features_WF[rows], came_W[rows], expected_W[rows]
-    weights = np.zeros(features.shape[1])
-    for _ in range(_ITERATIONS):
-        rate = expected * np.exp(np.clip(features @ weights, -_STEEPEST, _STEEPEST))
-        gradient = features.T @ (came - rate) - cost_F * weights
-        step = np.linalg.solve((features * rate[:, None]).T @ features + np.diag(cost_F), gradient)
-        weights = weights + step * min(1.0, 2.0 / max(float(np.abs(step).max(initial=0.0)), 1e-9))
-        if np.abs(step).max(initial=0.0) < 1e-4:
-            break
-    return weights
+    return [turn[number] for number in kept]

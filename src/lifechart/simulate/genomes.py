@@ -36,7 +36,7 @@ def write(people: pl.DataFrame, folder: Path, seed: int) -> int:
     lines: list[tuple[int, int, str]] = []
     for number, (trait, name) in enumerate(SCORES.items()):
         lean = people[trait].to_numpy() * (people["wavy"].to_numpy() if trait == "accord" else 1)
-        frequency, weight = rng.uniform(0.1, 0.6, _NUM), rng.uniform(0.5, 1.5, _NUM) / 10
+        frequency, weight = _published(number)
         copies_NV = _copies(lean, frequency, rng)
         places = [(1 + number * 10 + index % 10, _FIRST + _STEP * (index // 10)) for index in range(_NUM)]
         lines += [(*place, _line(*place, copies_NV[:, index], "", rng)) for index, place in enumerate(places)]
@@ -57,6 +57,12 @@ def write(people: pl.DataFrame, folder: Path, seed: int) -> int:
     durable.write_bytes(folder / "samples.csv", "\n".join(["sample,patient,known", *rows, ""]).encode())
     durable.write_bytes(folder / "genes.csv", "\n".join(["gene", *GENES, ""]).encode())
     return people.height
+
+
+def _published(number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a score's frequencies and weights: under one name every hospital has one and the same file."""
+    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([number, _STREAM])))
+    return rng.uniform(0.1, 0.6, _NUM), rng.uniform(0.5, 1.5, _NUM) / 10
 
 
 def _copies(

@@ -52,24 +52,29 @@ class ImageEncoder(nn.Module):
     def forward(self, events: tuple[Tensor, ...]) -> Tensor:
         """Return vectors [R, T, D] of pixels [R, T, 2, H, W] (light and colour, bytes) and kinds [R, T]."""
         pixels, sort_RT = events
-        x_NCHW, sort_N = _channels(pixels.flatten(0, 1)), sort_RT.flatten().long()
+        x_NCHW, there_N1HW = _channels(pixels.flatten(0, 1))
+        sort_N = sort_RT.flatten().long()
         vectors = x_NCHW.new_zeros(len(x_NCHW), self.out.shape[-1])
         for sort in range(self.sorts):
             mine = torch.nonzero(sort_N == sort).squeeze(1)
             if len(mine):
-                seen_NF = self._seen(x_NCHW[mine], sort)
+                seen_NF = self._seen(x_NCHW[mine], there_N1HW[mine], sort)
                 vectors = vectors.index_copy(0, mine, (seen_NF - self.middle[sort]) @ self.out[sort])
         return vectors.view(*sort_RT.shape, -1)
 
-    def _seen(self, x_NCHW: Tensor, sort: int) -> Tensor:
+    def _seen(self, x_NCHW: Tensor, there_N1HW: Tensor, sort: int) -> Tensor:
         """Return how strongly each filter answers [N, F], whatever its sign and wherever it does."""
-        first = self._first(x_NCHW, sort)
+        first, cells = self._first(x_NCHW, there_N1HW, sort)
         second = _rectified(nn.functional.conv2d(first, self.coarse[sort]), _LOUD[1])
-        return torch.cat([second.mean((2, 3)), first.mean((2, 3))], dim=1)
+        return torch.cat([_mean(second, cells[:, :, 1:-1, 1:-1]), _mean(first, cells)], dim=1)
 
-    def _first(self, x_NCHW: Tensor, sort: int) -> Tensor:
+    def _first(self, x_NCHW: Tensor, there_N1HW: Tensor, sort: int) -> tuple[Tensor, Tensor]:
+        """Return the first layer's answers at a quarter of the size, and how much of each cell is there."""
         answers = nn.functional.conv2d(x_NCHW, self.fine[sort], padding=_NEAR // 2)
-        return nn.functional.avg_pool2d(_rectified(answers, _LOUD[0]), 4)
+        cells = nn.functional.avg_pool2d(there_N1HW, 4)
+        pooled = nn.functional.avg_pool2d(_rectified(answers, _LOUD[0]) * there_N1HW, 4) / cells.clamp(min=1e-6)
+        # What is not there looks like the rest of its image on the mean: it has no edges.
+        return torch.where(cells > 0, pooled, _mean(pooled, cells)[:, :, None, None]), cells
 
     @torch.no_grad()
     def begin(self, contents: tuple[NDArray[Any], ...], known_WM: sparse.csr_array) -> None:
@@ -79,10 +84,10 @@ class ImageEncoder(nn.Module):
             mine = np.flatnonzero(sorts == sort)
             if len(mine) < _FEWEST:
                 continue
-            few = _channels(torch.from_numpy(pixels[mine[:: -(-len(mine) // _TAUGHT_BY)]]))
-            self.fine[sort] = _components(few, _NEAR, 3, _FINE)
-            self.coarse[sort] = _components(self._first(few, sort), _AROUND, 1, _COARSE)
-            seen = self._seen(few, sort)
+            few, there = _channels(torch.from_numpy(pixels[mine[:: -(-len(mine) // _TAUGHT_BY)]]))
+            self.fine[sort] = _components(few, there, _NEAR, 3, _FINE)
+            self.coarse[sort] = _components(*self._first(few, there, sort), _AROUND, 1, _COARSE)
+            seen = self._seen(few, there, sort)
             self.middle[sort] = seen.mean(0)
             spread = seen.std(0) + 1e-6
             _, size, turn = torch.linalg.svd((seen - seen.mean(0)) / spread, full_matrices=False)
@@ -180,22 +185,44 @@ def _theirs(pictures: Pictures, events: pl.DataFrame) -> pl.DataFrame:
     return pictures.index.join(events.select("subject_id").unique(), on="subject_id", how="semi")
 
 
-def _channels(pixels: Tensor) -> Tensor:
-    """Return [N, 3, H, W]: light about its mean, light about its neighbourhood by its spread, colour about grey."""
+def _channels(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return [N, 3, H, W]: light about its mean, light about its neighbourhood by its spread, colour about grey.
+
+    Beside it where something is there [N, 1, H, W]: a patch without any shade was blanked, or lies outside the field.
+    """
     plain = pixels.float() / 255
     light, colour = plain[:, :1], plain[:, 1:] - 0.5
-    near = nn.functional.avg_pool2d(light, 7, 1, 3, count_include_pad=False)
-    fine = light - near
-    return torch.cat([light - light.mean((2, 3), keepdim=True), fine * 8.0, colour], dim=1)
+    there = _there(light)
+    light = torch.where(there > 0, light, _mean(light, there)[:, :, None, None])
+    around = {"kernel_size": 7, "stride": 1, "padding": 3, "count_include_pad": False}
+    fine = light - nn.functional.avg_pool2d(light, **around)  # type: ignore[arg-type]
+    centred = light - light.mean((2, 3), keepdim=True)
+    return torch.cat([centred, fine * 8.0, colour], dim=1) * there, there
+
+
+def _there(light_N1HW: Tensor) -> Tensor:
+    """Return 1 where an image shows something, 0 within patches of one and the same grey."""
+    most = nn.functional.max_pool2d(light_N1HW, _NEAR, 1, _NEAR // 2)
+    least = -nn.functional.max_pool2d(-light_N1HW, _NEAR, 1, _NEAR // 2)
+    # A patch's whole neighbourhood is empty, and a step further: filters there would see the edge.
+    empty = nn.functional.max_pool2d((most == least).to(light_N1HW.dtype), _NEAR + 2, 1, _NEAR // 2 + 1)
+    return 1.0 - empty
+
+
+def _mean(x_NCHW: Tensor, weight_N1HW: Tensor) -> Tensor:
+    """Return the weighted means over the places [N, C]; 0 where nothing has any weight."""
+    return (x_NCHW * weight_N1HW).sum((2, 3)) / weight_N1HW.sum((2, 3)).clamp(min=1e-6)
 
 
 def _rectified(answers: Tensor, loud: float) -> Tensor:
     return nn.functional.relu(answers.abs() - loud)
 
 
-def _components(x_NCHW: Tensor, side: int, stride: int, number: int) -> Tensor:
+def _components(x_NCHW: Tensor, there_N1HW: Tensor, side: int, stride: int, number: int) -> Tensor:
     """Return the main components of patches as filters [number, C, side, side], each answering with a spread of 1."""
     patches = nn.functional.unfold(x_NCHW, side, stride=stride).transpose(1, 2).flatten(0, 1)
+    whole = nn.functional.unfold(there_N1HW, side, stride=stride).amin(1).flatten() > 0
+    patches = patches[whole] if int(whole.sum()) > patches.shape[1] else patches
     patches = patches[:: -(-len(patches) // _PATCHES)]
     patches = patches - patches.mean(0)
     _, size, turn = torch.linalg.svd(patches, full_matrices=False)

@@ -32,6 +32,9 @@ _MAX_PIECES = 6_000
 _MARGIN = 3
 _REACH, _FAINT = 6, 0.6
 """A line is made longer at most so many times, by a letter's height at either end, while there is ink, even fainter."""
+_SMALL = 9
+"""Of glyphs up to this height in the faintest ink, one more must stand in a row: the grain between fine vessels has
+many specks of that size, and three of them in a row are soon found."""
 _WINDOW, _TEXTURE = 81, 2.5
 """Ink must stand out this many times as far as thin structures do on average within a window of so many pixels."""
 
@@ -97,7 +100,8 @@ def _lines(page: Image, scale: int, *, sure: bool) -> list[tuple[int, int, int, 
         ink = strokes > least
         pieces = _pieces(page, ink, scale)
         if 1 <= len(pieces) <= _MAX_PIECES:
-            boxes = (box for run in _runs(pieces) if (box := _box(pieces, run, sure)) is not None)
+            faint = contrast == MIN_CONTRAST
+            boxes = (box for run in _runs(pieces) if (box := _box(pieces, run, sure, faint)) is not None)
             found += [_reach(strokes > _FAINT * least, *box) for box in boxes]
     return found
 
@@ -174,13 +178,14 @@ def _runs(pieces: _Pieces) -> list[list[int]]:
     return ends + open_runs
 
 
-def _box(pieces: _Pieces, run: list[int], sure: bool) -> tuple[int, int, int, int] | None:
+def _box(pieces: _Pieces, run: list[int], sure: bool, faint: bool) -> tuple[int, int, int, int] | None:
     """Return the box around a run if it is lettering, or None."""
     top, bottom = pieces.top[run], pieces.bottom[run]
     left, right = int(pieces.left[run].min()), int(pieces.right[run].max())
     height = float(np.median(bottom - top))
     glyphs = float(np.maximum(1, pieces.crossings[run] / 2).sum())
-    if glyphs < (4 if sure else 3) or right - left < 1.2 * height:
+    fewest = 4 if sure or (faint and height <= _SMALL) else 3
+    if glyphs < fewest or right - left < 1.2 * height:
         return None
     slack = max(1.0, 0.12 * height)
     on_line = max(np.mean(np.abs(bottom - np.median(bottom)) <= slack), np.mean(np.abs(top - np.median(top)) <= slack))
