@@ -3,11 +3,12 @@
 Learning is counted in events of a record, never in tokens: what ETHOS writes as a code, a decile and an interval is one
 event, and what Delphi strews in ("no event", padding) is none. Each contender trains in a process of its own, by turns,
 and its best turn counts: the least disturbed. The yardstick of a peer is the fastest of the ways in which it ships:
-ETHOS bfloat16, compiled (where there is a C++ compiler) or not, Delphi float32. Ours is what `lifechart train` runs, in
-eager mode, collating and labelling included; its first stage, which the peers do not have, is told beside it.
-An event counts each time that a place of a contender's own reads it, an undated fact in front of a window too. Our
-dropout is the peer's. Memory is the peak resident size of the process less what it held when all libraries had been
-imported, at the same number of places a step. Ratios carry over to another machine, rates do not.
+ETHOS bfloat16, compiled (where there is a C++ compiler) or not, Delphi float32. Ours is what `lifechart train` runs
+(its blocks compiled where there is a C compiler), collating and labelling included; its first stage, which the peers do
+not have, is told beside it. An event counts each time that a place of a contender's own reads it, an undated fact in
+front of a window too. Our dropout is the peer's. Memory is the peak resident size of the process less what it held
+when all libraries had been imported, at the same number of places a step. Ratios carry over to another machine, rates
+do not.
 """
 
 from __future__ import annotations

@@ -49,6 +49,19 @@ def test_another_runs_checkpoint_is_not_resumed(
     assert other.run(stop_at=1).steps == 1
 
 
+def test_settled_weights_are_held_once(vocabulary: Vocabulary, short: Size, tokens: Tokens) -> None:
+    one = fitter(vocabulary, short, tokens)
+    one.run(stop_at=3)
+    ours, averages = dict(one.network.named_parameters()), dict(one.averaged.named_parameters())
+    once = {name for name, each in ours.items() if each.data_ptr() == averages[name].data_ptr()}
+    assert once == set(one._held_once())
+    assert "hazards.history.weight" in once
+    assert {"hazards.from_hidden.0.weight", "encoder.code.weight", "backbone.last.weight"} & once == set()
+    assert one.best_state["hazards.history.weight"].data_ptr() == ours["hazards.history.weight"].data_ptr()
+    # What still learns, and its average, go their own ways.
+    assert not torch.equal(ours["backbone.last.weight"], averages["backbone.last.weight"])
+
+
 def test_the_seed_decides_the_weights(vocabulary: Vocabulary, short: Size, tokens: Tokens) -> None:
     one, two = (Fitter(vocabulary, short, tokens, tokens, s, Recipe(), torch.device("cpu")) for s in (1, 2))
     differ = [not np.array_equal(a, b) for a, b in zip(weights(one.network), weights(two.network), strict=True)]

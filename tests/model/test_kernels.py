@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lifechart.model import kernels
 from lifechart.model.backbone import Backbone, Block, RotaryTime
-from lifechart.model.kernels import Attend, Dropout, Gate, Normalise, drawing, turned
+from lifechart.model.kernels import Attend, Dropout, Gate, Normalise, drawing, turned, weighted_rows
 
 
 def near(ours: Tensor, theirs: Tensor, within: float = 0.02) -> None:
@@ -62,6 +62,19 @@ def test_the_norm_is_that_of_torch() -> None:
     draw = torch.Generator().manual_seed(3)
     x, weight = torch.randn(4, 6, 32, generator=draw), torch.rand(32, generator=draw) + 0.5
     both(lambda x, w: Normalise.apply(x, w, 1e-5), lambda x, w: nn.functional.rms_norm(x, (32,), w, 1e-5), x, weight)
+
+
+@pytest.mark.parametrize("offsets", [[0, 2, 2, 5], [0, 0, 0, 1], [0, 6, 6, 6]])
+def test_weighted_rows_are_those_of_an_embedding_bag(offsets: list[int]) -> None:
+    draw = torch.Generator().manual_seed(4)
+    table = torch.randn(9, 5, generator=draw, requires_grad=True)
+    columns, weights = torch.tensor([3, 8, 3, 3, 0, 1]), torch.rand(6, generator=draw)
+    back = torch.randn(4, 5, generator=draw)
+    ours = weighted_rows(table, columns, weights, torch.tensor(offsets))
+    theirs = nn.functional.embedding_bag(columns, table, torch.tensor(offsets), mode="sum", per_sample_weights=weights)
+    assert torch.equal(ours, theirs)
+    grads = [torch.autograd.grad(each, table, back)[0] for each in (ours, theirs)]
+    torch.testing.assert_close(*grads)
 
 
 def test_a_whole_backbone_learns_the_same_in_16_bits_and_in_32() -> None:

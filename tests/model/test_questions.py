@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from lifechart.core.errors import InputError
+from lifechart.model import questions
 from lifechart.model.questions import (
     FACT_AGES,
     NUM_LEVELS,
@@ -107,6 +108,24 @@ def test_the_history_agrees_with_a_plain_loop(tokens: Tokens, vocabulary: Vocabu
                     hats = np.maximum(0, 1 - np.abs(value - np.arange(KNOTS)))
                     expected[base + place * KNOTS : base + (place + 1) * KNOTS] = hats
         np.testing.assert_allclose(dense, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 50, 700])
+def test_a_history_worked_out_in_slices_is_the_same(
+    tokens: Tokens, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    put = sample_questions(tokens, 4, np.random.default_rng(1))
+    put = put.take(np.random.default_rng(2).permutation(len(put)))
+    whole = history(tokens, put, vocabulary.valued, KNOTS)
+    monkeypatch.setattr(questions, "_ROWS_AT_ONCE", rows)
+    sliced = history(tokens, put, vocabulary.valued, KNOTS)
+    for name in ("column", "weight", "offsets", "token"):
+        np.testing.assert_array_equal(getattr(sliced, name), getattr(whole, name), err_msg=name)
+
+
+def test_nothing_asked_has_no_history(tokens: Tokens, vocabulary: Vocabulary) -> None:
+    none = sample_questions(tokens, 4, np.random.default_rng(1)).take(np.zeros(0, dtype=np.int64))
+    assert len(history(tokens, none, vocabulary.valued, KNOTS).column) == 0
 
 
 def test_a_prompt_for_somebody_without_events_is_refused(tokens: Tokens) -> None:

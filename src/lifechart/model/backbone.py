@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lifechart.model.kernels import Attend, Dropout, Gate, Normalise, turned
+from lifechart.model.kernels import Attend, Dropout, Gate, Normalise, listened, lot, turned
+from lifechart.model.native import block as native
 
 # Shapes: R rows, T places, D width, H heads, C dimensions of a head, P = C/2 rotating pairs.
 
@@ -84,6 +85,11 @@ class Block(nn.Module):
 
     def forward(self, x_RTD: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         """Return [R, T, D]."""
+        if by_hand(x_RTD) and self._plain() and native.serves(x_RTD, self.heads, self._weights()):
+            dropped = self.dropout.dropped if self.training else 0
+            seed = lot() if dropped else 0
+            compiled: Tensor = native.BlockPass.apply(x_RTD, *turn, self.heads, dropped, seed, *self._weights())  # type: ignore[no-untyped-call]
+            return compiled
         mixed = self.attention(self.qkv(self.before_attention(x_RTD)), turn)
         x_RTD = self.dropout.onto(x_RTD, self.attended(mixed))
         both = self.gate_and_value(self.before_gate(x_RTD))
@@ -93,6 +99,17 @@ class Block(nn.Module):
             gate, value = both.chunk(2, dim=-1)
             gated = nn.functional.silu(gate) * value
         return self.dropout.onto(x_RTD, self.down(gated))
+
+    def _plain(self) -> bool:
+        """Whether the layers are our own, with no adapter (model.adapt) in their place, and nobody listens to them."""
+        linear = (self.qkv, self.attended, self.gate_and_value, self.down)
+        return all(type(each) is nn.Linear for each in linear) and not listened(*self.children())
+
+    def _weights(self) -> tuple[Tensor, ...]:
+        return (
+            self.before_attention.weight, self.qkv.weight, self.attended.weight, self.before_gate.weight,
+            self.gate_and_value.weight, self.down.weight,
+        )  # fmt: skip
 
     def attention(self, qkv_RTD: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         """Mix each place's value with those before it: [R, T, 3D] to [R, T, D]."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lifechart.model.heads import NUM_BINS
+from lifechart.model.kernels import bagged
 from lifechart.model.questions import NUM_PLAIN, num_columns
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
@@ -71,7 +72,7 @@ class EveryCodeHead(nn.Module):
             kind = above[known] * NUM_PLAIN + column[known] % NUM_PLAIN
             shift = shift.index_add(0, cell, self.below[kind] * weight[known])
             had[cell] = True
-        read = nn.functional.silu(self.history(columns, offsets, per_sample_weights=weights) + self.moment(features_QF))
+        read = nn.functional.silu(bagged(self.history, *past) + self.moment(features_QF))
         shared_QV = shift.view(Q, -1).clamp(-8, 8) + self.out(read) + self.by_moment(features_QF)
         base_QVB = torch.where(had.view(Q, -1, 1), self.again_VB, self.base_VB)
         out: Tensor = base_QVB + shared_QV.unsqueeze(-1)

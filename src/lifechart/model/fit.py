@@ -22,6 +22,7 @@ from lifechart.model.batches import Collator, Windows, alike, cut, in_groups
 from lifechart.model.first_stage import fit_members
 from lifechart.model.heads import BaseRates, log_base_rates, survival
 from lifechart.model.modal_stage import fit_modalities
+from lifechart.model.native import library
 from lifechart.model.network import Network
 from lifechart.model.questions import Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
@@ -108,7 +109,7 @@ class Fitter:
         base = base_rates(self.train, len(self.vocabulary.outcomes), self.seed)
         self.network = Network(self.vocabulary, self.size, base, self.recipe.dropout).to(self.device)
         self.network.next_event.start_from(start_rates(self.train, self.vocabulary))
-        self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.averaged = self._twin().eval().requires_grad_(False)
         self.optimizer = self._optimizer()
         self.collator = Collator(self.vocabulary, self.size.context, self.device)
         logits = self.size.batch_tokens * len(self.vocabulary)
@@ -118,7 +119,7 @@ class Fitter:
         self.events = 0
         self.resumed_events = 0
         self.best = math.inf
-        self.best_state = _copied(self.averaged)
+        self.best_state: dict[str, torch.Tensor] = {}
         self.history: list[dict[str, float]] = []
         self.losses: list[float] = []
         self.steps = self.size.epochs * len(self._plan(0)[2])
@@ -126,7 +127,7 @@ class Fitter:
     def run(self, stop_at: int | None = None) -> Fit:
         """Fit until the last epoch, until tuning loss stops falling, or until `stop_at` steps (to be resumed)."""
         began = time.perf_counter()
-        threads.keep_freed_memory()
+        threads.keep_freed_memory(1 << 20 if library() is not None else 32 << 20)
         if not self._resume():
             self._first_stage()
         for each in self._settled():
@@ -181,7 +182,7 @@ class Fitter:
                 lambda step, steps, loss: self.report(Progress("modalities", step, steps, loss, math.nan, math.nan)),
             )  # fmt: skip
         self.averaged.load_state_dict(self.network.state_dict())
-        self.best, self.best_state = self.tuning_loss(), _copied(self.averaged)
+        self.best, self.best_state = self.tuning_loss(), self._averages()
         self.history.append({"steps": 0, "train_loss": loss, "tuning_loss": self.best})
 
     def _fit(self, began: float) -> Fit:
@@ -211,7 +212,7 @@ class Fitter:
         self.history.append({"steps": steps, "train_loss": train_loss, "tuning_loss": tuning_loss})
         self.losses = []
         if tuning_loss < self.best:
-            self.best, self.best_state = tuning_loss, _copied(self.averaged)
+            self.best, self.best_state = tuning_loss, self._averages()
         self.epoch += 1
         self._save()
 
@@ -247,6 +248,7 @@ class Fitter:
         loss = cores.gradients(parts, totals, self.seed * 1_000_003 + self.step)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.events += totals.events
         decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
@@ -294,11 +296,21 @@ class Fitter:
         ]
 
     def _settled(self) -> list[nn.Parameter]:
-        settled = [each for name, each in self.network.hazards.named_parameters() if not name.startswith("from_hidden")]
-        if self.network.modal is not None:
-            named = self.network.modal.named_parameters()
-            settled += [each for name, each in named if not name.startswith("fuse")]
-        return settled
+        return [each for name, each in self.network.named_parameters() if _settles(name)]
+
+    def _held_once(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that no step of the network's own stage moves: their average is what they are."""
+        named = self.network.named_parameters()
+        return {name: each for name, each in named if _settles(name) or name.startswith("every_code.")}
+
+    def _twin(self) -> Network:
+        once = {id(each): nn.Parameter(each.data) for each in self._held_once().values()}
+        return copy.deepcopy(self.network, once)
+
+    def _averages(self) -> dict[str, torch.Tensor]:
+        """Return the averaged weights as they are now; those that do not move are not copied."""
+        once = self._held_once()
+        return {name: each if name in once else each.clone() for name, each in self.averaged.state_dict().items()}
 
     def _identity(self) -> str:
         shape = [asdict(self.size), asdict(self.recipe), self.seed, self.data_digest]
@@ -350,5 +362,8 @@ def bfloat16_pays(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+def _settles(name: str) -> bool:
+    """Whether the first stages settle a parameter of the network: the hazard head's and the modalities' own parts."""
+    head, _, rest = name.partition(".")
+    learns = {"hazards": "from_hidden", "modal": "fuse"}.get(head)
+    return learns is not None and not rest.startswith(learns)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lifechart.model.kernels import Dropout
+from lifechart.model.kernels import Dropout, bagged
 from lifechart.model.questions import EDGES, Labels
 
 # Shapes: Q questions, D width, F plain features of a question, C history columns, Z rank, O outcomes, B intervals.
@@ -78,8 +78,7 @@ class HazardHead(nn.Module):
 
     def read_history(self, history: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return what the history gives to the deep part [Q, Z] and to each outcome directly [Q, O]."""
-        columns, weights, offsets = history
-        summed = self.history(columns, offsets, per_sample_weights=weights)
+        summed = bagged(self.history, *history)
         return summed[:, : self.rank], summed[:, self.rank :]
 
     def forecast(

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csc_array
 from torch import Tensor, nn
 
 # Shapes: R rows, T places, D width, H heads, C dimensions of a head, P = C/2 rotating pairs, B = R x H.
@@ -145,6 +147,48 @@ class Normalise(torch.autograd.Function):
         return into.to(x.dtype).view(x.shape), into_weight.to(weight.dtype), None
 
 
+class WeightedRows(torch.autograd.Function):
+    """Sums of a table's rows, each times its weight: what nn.EmbeddingBag returns [bags, D] for a table [rows, D].
+
+    Its own backward pass first sorts all entries by row; as a product with a sparse matrix that takes a quarter of the
+    time, on a CPU. Columns, weights and offsets as there; entries lie bag by bag.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:  # noqa: D102
+        ctx.save_for_backward(columns, weights, offsets)
+        ctx.rows = len(table)
+        return nn.functional.embedding_bag(columns, table, offsets, mode="sum", per_sample_weights=weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: D102
+        columns, weights, offsets = (each.numpy() for each in ctx.saved_tensors)
+        ends = np.append(offsets, len(columns))
+        entries = csc_array((weights, columns, ends), shape=(ctx.rows, len(offsets)))
+        return torch.from_numpy(entries @ grads[0].contiguous().numpy()), None, None, None
+
+
+def weighted_rows(table: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
+    """Return the sums of WeightedRows, by the quicker way where the table learns on a CPU."""
+    if table.device.type == "cpu" and table.requires_grad and torch.is_grad_enabled():
+        sums: Tensor = WeightedRows.apply(table, columns, weights, offsets)  # type: ignore[no-untyped-call]
+        return sums
+    return nn.functional.embedding_bag(columns, table, offsets, mode="sum", per_sample_weights=weights)
+
+
+def bagged(bag: nn.EmbeddingBag, columns: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
+    """Return a bag's sums by weighted_rows, or by the bag itself where somebody listens to it."""
+    if listened(bag):
+        out: Tensor = bag(columns, offsets, per_sample_weights=weights)
+        return out
+    return weighted_rows(bag.weight, columns, weights, offsets)
+
+
+def listened(*layers: nn.Module) -> bool:
+    """Whether somebody waits for what goes through a layer, as private training does: it must then be called."""
+    return any(each._forward_hooks or each._forward_pre_hooks for each in layers)
+
+
 _draws = threading.local()
 
 
@@ -162,6 +206,11 @@ def drawing(seed: int) -> Iterator[None]:
 def lots(number: int) -> Tensor:
     """Return numbers evenly from 0 to 1, from the same generator as this thread's dropout."""
     return torch.rand(number, generator=getattr(_draws, "generator", None))
+
+
+def lot() -> int:
+    """Return a whole number from the same generator."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=getattr(_draws, "generator", None)))
 
 
 class Dropout(nn.Module):

@@ -143,6 +143,8 @@ NUM_LEVELS = 4
 """Levels of each valued code that enter through knots: the last, the mean, the least and the greatest."""
 FACT_AGES = (2.0, 15.0, 30.0, 45.0, 60.0, 75.0, 90.0)
 """Knots, in years, of the age basis in which an undated fact (sex, ancestry) is read."""
+_ROWS_AT_ONCE = 32768
+"""Events whose history is worked out at once."""
 _OF_TIME = [2, 3, 4, 5, 6, 11, 12]
 """The plain columns that speak of time or age: those of an undated fact hold its age basis instead."""
 
@@ -168,64 +170,84 @@ def num_columns(num_codes: int, num_valued: int, num_knots: int) -> int:
 def history(tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num_knots: int) -> History:
     """Summarise what was known at each question, one group of entries a code.
 
-    `valued` [V] gives each code's index among those that carry values (-1: none), as Vocabulary.valued does.
+    `valued` [V] gives each code's index among those that carry values (-1: none), as Vocabulary.valued does. Worked out
+    for some questions at a time: what is needed in between is ten times as large as what comes of it.
     """
+    seen = np.cumsum(questions.stop - tokens.starts[questions.subject])
+    edges = np.flatnonzero(np.diff(seen // _ROWS_AT_ONCE, prepend=0))
+    parts = [
+        _entries(tokens, questions.take(some), valued, num_knots) for some in np.split(np.arange(len(seen)), edges)
+    ]
+    column, weight, number, token = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return History(column, weight, np.cumsum(number) - number, token)
+
+
+def _entries(
+    tokens: Tokens, questions: Questions, valued: NDArray[np.int64], num_knots: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return a history's columns and weights, how many each question has, and the row of Tokens behind each."""
     which, row = ragged(tokens.starts[questions.subject], questions.stop)
     latest = tokens.next_same[row] >= questions.stop[which]
     which, row = which[latest], row[latest]
     code = tokens.code[row]
-    plain = _plain(tokens, row, questions.micros[which], (num_knots - 1) / 2)
-    columns = code[:, None] * NUM_PLAIN + np.arange(NUM_PLAIN)
-
-    scaled = valued[code] >= 0
-    base = len(valued) * NUM_PLAIN + valued[code] * NUM_LEVELS * num_knots
+    # Few events carry values: what speaks of those is worked out for them alone, and is 0 for the others.
+    scaled = np.flatnonzero((valued[code] >= 0) & (tokens.num_values[row] > 0))
+    weight = np.zeros((len(row), NUM_PLAIN + 2 * NUM_LEVELS), dtype=np.float32)
+    column = np.zeros(weight.shape, dtype=np.int64)
+    _plain(tokens, row, questions.micros[which], scaled, (num_knots - 1) / 2, weight)
+    column[:, :NUM_PLAIN] = code[:, None] * NUM_PLAIN + np.arange(NUM_PLAIN)
+    base = len(valued) * NUM_PLAIN + valued[code[scaled]] * NUM_LEVELS * num_knots
     levels = (tokens.last_level, tokens.mean_level, tokens.least_level, tokens.greatest_level)
-    places, shares = zip(*(_between_knots(level[row], num_knots) for level in levels), strict=True)
-    level_columns = np.concatenate([base[:, None] + n * num_knots + place for n, place in enumerate(places)], axis=1)
-    level_weights = np.concatenate(shares, axis=1)
-
-    column = np.concatenate([columns, level_columns], axis=1)
-    weight = np.concatenate([plain, level_weights], axis=1)
-    used = np.concatenate([plain != 0, (level_weights != 0) & scaled[:, None]], axis=1)
+    for n, level in enumerate(levels):
+        place, share = _between_knots(level[row[scaled]], num_knots)
+        both = slice(NUM_PLAIN + 2 * n, NUM_PLAIN + 2 * n + 2)
+        column[scaled, both], weight[scaled, both] = base[:, None] + n * num_knots + place, share
+    used = weight != 0
     per_entry = used.sum(axis=1)
     number = np.bincount(np.repeat(which, per_entry), minlength=len(questions))
-    offsets = np.cumsum(number) - number
-    return History(column[used], weight[used], offsets, np.repeat(row, per_entry))
+    return column[used], weight[used], number, np.repeat(row, per_entry)
 
 
-def _plain(tokens: Tokens, row: NDArray[np.int64], asked: NDArray[np.int64], middle: float) -> NDArray[np.float32]:
-    """Return the plain columns [n, NUM_PLAIN] of each code's last event, at the moment it is `asked` about.
+def _plain(
+    tokens: Tokens,
+    row: NDArray[np.int64],
+    asked: NDArray[np.int64],
+    scaled: NDArray[np.int64],
+    middle: float,
+    into: NDArray[np.float32],
+) -> None:
+    """Write the plain columns [n, NUM_PLAIN] of each code's last event, at the moment it is `asked` about.
 
-    What a code says depends on the age: so do its presence and its number, each once more times the age.
+    What a code says depends on the age: so do its presence and its number, each once more times the age. `scaled`: the
+    events that have values.
     """
     years = np.maximum(asked - tokens.micros[row], 0) / YEAR_US
     since_first = np.maximum(asked - tokens.first_micros[row], 0) / YEAR_US
     age = asked / YEAR_US
-    static = tokens.static[row]
-    number, values = np.log(tokens.count[row]), tokens.num_values[row]
+    number = np.log(tokens.count[row])
+    into[:, 0] = 1.0
+    into[:, 1] = number
+    into[:, 2] = np.log1p(tokens.recent[row] * np.exp(-years * 365.25 / RECENT_DAYS))
+    into[:, 3] = np.exp(-years * 12.0)
+    into[:, 4] = np.exp(-years * 3.0)
+    into[:, 5] = np.log1p(since_first) / 3.0
+    into[:, 6] = np.log1p(years) / 3.0
+    into[:, 11] = (age - _MIDDLE_AGE) / 30.0
+    into[:, 12] = (age - _MIDDLE_AGE) / 30.0 * number
+    with_value = row[scaled]
+    last, mean, lately = (each[with_value] for each in (tokens.last_level, tokens.mean_level, tokens.recent_level))
+    excess, values = tokens.mean_excess[with_value], tokens.num_values[with_value]
     # A mean of few noisy values says little of what lies behind them: draw it to the middle as a posterior mean would.
-    trusted = tokens.count[row] / (tokens.count[row] + 1.5)
-    columns = [
-        np.ones(len(row)),
-        number,
-        np.log1p(tokens.recent[row] * np.exp(-years * 365.25 / RECENT_DAYS)),
-        np.exp(-years * 12.0),
-        np.exp(-years * 3.0),
-        np.log1p(since_first) / 3.0,
-        np.log1p(years) / 3.0,
-        np.nan_to_num(tokens.last_level[row] - tokens.mean_level[row]) / 3.0,
-        np.nan_to_num(tokens.last_level[row] - middle) / middle,
-        np.nan_to_num(tokens.mean_level[row] - middle) / middle * trusted,
-        np.nan_to_num(tokens.recent_level[row] - middle) / middle,
-        (age - _MIDDLE_AGE) / 30.0,
-        (age - _MIDDLE_AGE) / 30.0 * number,
-        np.nan_to_num(tokens.last_excess[row]) / middle,
-        np.nan_to_num(tokens.mean_excess[row]) / middle * values / (values + 1.5),
-        np.nan_to_num(tokens.mean_excess[row]) / middle * values / (values + 6.0),
-    ]
-    plain = np.stack(columns, axis=1).astype(np.float32)
-    plain[np.flatnonzero(static)[:, None], _OF_TIME] = hats(age[static], FACT_AGES)
-    return plain
+    trusted = tokens.count[with_value] / (tokens.count[with_value] + 1.5)
+    into[scaled, 7] = (last - mean) / 3.0
+    into[scaled, 8] = (last - middle) / middle
+    into[scaled, 9] = (mean - middle) / middle * trusted
+    into[scaled, 10] = (lately - middle) / middle
+    into[scaled, 13] = tokens.last_excess[with_value] / middle
+    into[scaled, 14] = excess / middle * values / (values + 1.5)
+    into[scaled, 15] = excess / middle * values / (values + 6.0)
+    static = np.flatnonzero(tokens.static[row])
+    into[static[:, None], _OF_TIME] = hats(age[static], FACT_AGES)
 
 
 def _between_knots(level: NDArray[np.float32], num_knots: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -20,12 +20,15 @@ from lifechart.model import distributed, threads
 from lifechart.model.batches import Collator, Windows, alike
 from lifechart.model.heads import survival
 from lifechart.model.kernels import drawing
+from lifechart.model.native.block import Lent
 from lifechart.model.network import Batch, Network
 from lifechart.model.questions import Labels, Questions, label
 from lifechart.model.tokens import Tokens
 
-CPU_PLACES, GPU_PLACES = 1536, 65536
-"""Places of a part: on a CPU what a core's cache holds, on a GPU enough to keep it busy."""
+CPU_PLACES, LONG_PLACES, GPU_PLACES = 1536, 512, 65536
+"""Places of a part: on a CPU what a core's cache holds, fewer where the context is longer than _SHORT, on a GPU enough
+to keep it busy."""
+_SHORT = 256
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ def parts_of(
 
     `even`: each rank has as many as any other, the last of them idle where they do not go up.
     """
-    most = CPU_PLACES if collator.device.type == "cpu" else GPU_PLACES
+    on_cpu = CPU_PLACES if collator.context <= _SHORT else LONG_PLACES
+    most = on_cpu if collator.device.type == "cpu" else GPU_PLACES
     every = alike(windows.sizes, group, most)
     ranks = distributed.world().size if even else 1
     parts = []
@@ -130,6 +134,7 @@ class Cores:
                 yield
             finally:
                 self._pool = None
+                Lent.forget()
 
     def gradients(self, parts: Sequence[Part], totals: Totals, seed: int) -> float:
         """Set every learnt parameter's gradient to the step's; return the step's survival loss."""

@@ -48,15 +48,16 @@ def suited_to(width: int) -> Iterator[None]:
         yield
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(largest: int) -> None:
     """Ask the C library not to hand freed memory back at once: a step frees and wants the same sizes over and over.
 
     Handing it back and forth cost a step thousands of page faults, each thread with a store of its own several times
-    over. Nothing happens where the library is not glibc.
+    over. Blocks larger than `largest` bytes are handed back all the same: kept, they fall to pieces, and a training's
+    memory grows by half. Nothing happens where the library is not glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for parameter, value in _KEEP.items():
+        for parameter, value in ((_TRIM, 8 * largest), (_MAPPED, largest), (_STORES, 1)):
             mallopt(parameter, value)
 
 
@@ -70,5 +71,5 @@ def hand_back_freed_memory() -> None:
         trim(0)
 
 
-_KEEP = {-1: 256 << 20, -3: 32 << 20, -8: 1}
+_TRIM, _MAPPED, _STORES = -1, -3, -8
 """M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX of glibc's <malloc.h>."""

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lifechart.model.kernels import weighted_rows
 from lifechart.model.tokens import DAY_US, Tokens
 from lifechart.model.vocabulary import QUANTILES, Vocabulary
 
@@ -58,9 +59,14 @@ class EventEncoder(nn.Module):
 
     def forward(self, events: EventArrays) -> Tensor:
         """Return vectors [R, T, D]."""
-        with_parents_VD = self.code.weight + torch.einsum(
-            "vad,va->vd", self.code.weight[self.parents_VA], self.parent_known_VA
-        )
+        # In 32 bits: hardly any work, and no two parts need have as many places (see batches.LENGTHS).
+        with torch.autocast(self.code.weight.device.type, enabled=False):
+            return self._fused(events)
+
+    def _fused(self, events: EventArrays) -> Tensor:
+        parents, known = self.parents_VA.flatten(), self.parent_known_VA.flatten()
+        begins = torch.arange(0, len(parents), self.parents_VA.shape[1], device=parents.device)
+        with_parents_VD = self.code.weight + weighted_rows(self.code.weight, parents, known, begins)
         code_RTD = nn.functional.embedding(events.code, with_parents_VD)
         low_RTD = self.value(events.value_row)
         high_RTD = self.value(torch.clamp(events.value_row + 1, max=self.value.num_embeddings - 1))
