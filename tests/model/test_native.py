@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lifechart.core.errors import InputError
 from lifechart.model import native
 from lifechart.model.backbone import Block, RotaryTime
 from lifechart.model.kernels import drawing
@@ -184,3 +185,16 @@ def test_it_is_compiled_once_into_a_folder_of_ones_own(
     # A folder that others may write to is not trusted.
     (tmp_path / "lifechart").chmod(0o777)
     assert native._folder() != tmp_path / "lifechart"
+
+
+def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    native.library.cache_clear()
+    try:
+        monkeypatch.setenv(native.SWITCH, "off")
+        assert native.library() is None
+        native.library.cache_clear()
+        monkeypatch.setenv(native.SWITCH, "no")
+        with pytest.raises(InputError, match="auto or off"):
+            native.library()
+    finally:
+        native.library.cache_clear()

@@ -19,10 +19,13 @@ from pathlib import Path
 import torch
 
 from lifechart.core import durable
+from lifechart.core.errors import InputError
 
 _SOURCES = ("products.h", "rows.h", "attention.h", "block.c")
 _COMPILERS = ("cc", "gcc", "clang", "g++", "clang++")
 _FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-xc", "-std=c11")
+SWITCH = "LIFECHART_NATIVE"
+"""`off` where nothing may be compiled or loaded from the user's cache folder."""
 _log = logging.getLogger(__name__)
 
 
@@ -32,7 +35,10 @@ def library() -> ctypes.CDLL | None:
 
     What was compiled is kept in the user's cache folder, under a name that says from what, by what and for which CPU.
     """
-    if platform.machine() != "x86_64" or not torch.cpu._is_avx512_bf16_supported():
+    asked = os.environ.get(SWITCH, "auto")
+    if asked not in ("auto", "off"):
+        raise InputError(SWITCH, asked, "auto or off")
+    if asked == "off" or platform.machine() != "x86_64" or not torch.cpu._is_avx512_bf16_supported():
         return None
     compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
