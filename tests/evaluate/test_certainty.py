@@ -57,14 +57,17 @@ def native() -> pl.DataFrame:
     return events_of(400, 5)
 
 
-def rows(question: Question, forecaster: Sure, truth: pl.DataFrame | None) -> dict[tuple[str, str, str], Metric]:
+def rows(
+    question: Question, forecaster: Sure, truth: pl.DataFrame | None, known: int | None = None
+) -> dict[tuple[str, str, str], Metric]:
+    """Ask how sure a forecaster is, with a record oracle that knows the first `known` outcomes (by default all)."""
     scores = {forecaster.name: score(forecaster, question)}
     if truth is not None:
         best = Sure(RECORD).risks(truth, question.prompts)
         steps = [forecaster.horizons.index(each) for each in question.horizons]
         scores[RECORD] = {
             (outcome, horizon): best[:, number, step]
-            for number, outcome in enumerate(forecaster.outcomes)
+            for number, outcome in enumerate(forecaster.outcomes[:known])
             for step, horizon in zip(steps, question.horizons, strict=True)
         }
     found = certainty.metrics(question, forecaster, scores, {}, min_events=10)
@@ -91,6 +94,17 @@ def test_frequencies_are_found_in_wide_intervals_and_missed_by_shifted_ones(nati
     )
     assert wide > 0.9
     assert off < 0.2
+
+
+def test_the_true_risk_is_asked_for_where_the_oracle_knows_it(native: pl.DataFrame) -> None:
+    forecaster = Sure()
+    question = asked(native, forecaster)
+    every, one = (rows(question, forecaster, native, known) for known in (None, 1))
+    assert sum(name == TRUE and group == "all" for name, _, group in every) > 2
+    assert sum(name == TRUE and group == "all" for name, _, group in one) == 2, "that outcome's, and over all"
+    told, whole = one[TRUE, ALL_OUTCOMES, "sex=female"], every[TRUE, ALL_OUTCOMES, "sex=female"]
+    assert told.value == 1.0
+    assert told.num_events < whole.num_events
 
 
 def test_without_a_truth_nothing_is_said_of_true_risks(native: pl.DataFrame) -> None:

@@ -57,6 +57,7 @@ def metrics(
 ) -> Iterator[Metric]:
     """Yield coverage over all outcomes for everybody and each group, and of each outcome for everybody.
 
+    Of the true risk: over those outcomes whose truth is known (a record oracle knows some diseases, not every code).
     groups: masks [P].  weights: [1 + B, S] of the patients asked about.
     """
     chosen = {name: mask for name, mask in groups.items() if name.partition("=")[0] in ATTRIBUTES}
@@ -82,18 +83,22 @@ def _rows(
     people = np.unique(np.concatenate([each.patients[keep] for each, keep in inside])) if inside else np.zeros(0)
     if len(people) < MIN_PEOPLE:
         return
-    counts = (
-        max(int(keep.sum()) for _, keep in inside),
-        sum(int(each.labels[keep].sum()) for each, keep in inside),
-    )
-    if all(each.truth is not None for each, _ in inside):
-        value = true_coverage(inside, weights)
-        yield _row(TRUE, value.value, value.interval(), scorer, outcome, horizon, group, counts)
+    counts = _counts(inside)
+    known = [(each, keep) for each, keep in inside if each.truth is not None]
+    if known:
+        value = true_coverage(known, weights)
+        yield _row(TRUE, value.value, value.interval(), scorer, outcome, horizon, group, _counts(known))
     held, bins = frequency_coverage(inside)
     if bins:
         yield _row(FREQUENCY, held / bins, wilson(held, bins), scorer, outcome, horizon, group, counts)
     ratios = np.concatenate([each.high[keep] / np.maximum(each.low[keep], _LEAST_RISK) for each, keep in inside])
     yield _row(RATIO, float(np.median(ratios)), None, scorer, outcome, horizon, group, counts)
+
+
+def _counts(inside: Sequence[tuple[Asked, NDArray[np.bool_]]]) -> tuple[int, int]:
+    """Return how many prompts were asked about an outcome at most, and how often any of them came."""
+    prompts = max(int(keep.sum()) for _, keep in inside)
+    return prompts, sum(int(each.labels[keep].sum()) for each, keep in inside)
 
 
 def true_coverage(inside: Sequence[tuple[Asked, NDArray[np.bool_]]], weights: Floats) -> Estimate:
