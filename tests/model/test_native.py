@@ -1,6 +1,7 @@
 """The compiled block against its slow twin in 32 bits, and what becomes of it where it cannot be had."""
 
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -146,7 +147,7 @@ def test_a_layer_that_somebody_listens_to_is_called() -> None:
 
 
 @pytest.fixture
-def afresh() -> object:
+def afresh() -> Iterator[None]:
     native.library.cache_clear()
     yield
     native.library.cache_clear()
@@ -187,14 +188,10 @@ def test_it_is_compiled_once_into_a_folder_of_ones_own(
     assert native._folder() != tmp_path / "lifechart"
 
 
-def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, afresh: object) -> None:
+    monkeypatch.setenv(native.SWITCH, "off")
+    assert native.library() is None
     native.library.cache_clear()
-    try:
-        monkeypatch.setenv(native.SWITCH, "off")
-        assert native.library() is None
-        native.library.cache_clear()
-        monkeypatch.setenv(native.SWITCH, "no")
-        with pytest.raises(InputError, match="auto or off"):
-            native.library()
-    finally:
-        native.library.cache_clear()
+    monkeypatch.setenv(native.SWITCH, "no")
+    with pytest.raises(InputError, match="auto or off"):
+        native.library()
