@@ -144,4 +144,4 @@ def show(figures: dict[str, dict[str, float]]) -> None:
         first = f"{each['first_stage']:.1f}" if each["first_stage"] else ""
         share = each["tokens"] / max(each["events"], 1)
         table.add_row(name, f"{each['rate']:,.0f}", f"{rate:,.0f}", f"{share:.2f}", f"{each['memory']:,.0f}", first)
-    Console().print(table)
+    Console(width=110).print(table)
