@@ -49,6 +49,9 @@ def test_nothing_is_written_over_or_given_to_nobody(released: Institution, tmp_p
     release, before = released.shelf.current("risk"), released.log.size
     with pytest.raises(InputError, match="does not exist yet"):
         hand_over(release, tmp_path, to="South", actor="steward", log=released.log)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="can be made"):
+        hand_over(release, tmp_path / "file" / "new", to="South", actor="steward", log=released.log)
     with pytest.raises(InputError, match="--to"):
         hand_over(release, tmp_path / "new", to=" ", actor="steward", log=released.log)
     assert (released.log.size, (tmp_path / "new").exists()) == (before, False)

@@ -18,7 +18,8 @@ def hand_over(release: Release, out: Path, *, to: str, actor: str, log: Log) -> 
     """Write a release to `out` as it leaves the house; return the files of it that stay.
 
     The ledger says to whom it goes before the folder is there. Approvals stay too: they let it out here and nowhere
-    else. Raises InputError for a folder that exists and for a recipient without a name.
+    else. Raises InputError for a folder that exists or cannot be made and for a recipient without a name, StorageError
+    where there is no room.
     """
     if not to.strip():
         raise InputError("--to", to, "the name of the institution that gets it")
@@ -26,6 +27,10 @@ def hand_over(release: Release, out: Path, *, to: str, actor: str, log: Log) -> 
         raise InputError("--out", str(out), "a folder that does not exist yet")
     names = [file.path for file in release.manifest.files]
     kept = tuple(name for name in names if name in HOUSE_ONLY)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("--out", str(out), f"a folder that can be made here ({error.strerror})") from error
     draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     try:
         for name in (MANIFEST, *(each for each in names if each not in kept)):
