@@ -268,7 +268,7 @@ def synthea(folder: Path) -> DataSet:
         name = conditions[number].rpartition("//")[2]
         questions.append(Question(f"new_{name}", labels, labels["subject_id"].to_numpy()))
     events = read.filter(pl.col("code") != RECORD_END)
-    return DataSet("synthea", rows(events), questions, 3, only=0)
+    return DataSet("synthea", rows(events), questions, 3)
 
 
 SETS: dict[str, Callable[[Path], DataSet]] = {

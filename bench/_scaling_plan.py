@@ -12,8 +12,6 @@ from lifechart.model.network import Network
 
 Shape = tuple[int, int]
 """Width and layers."""
-LARGE = 2048
-"""Events a step of the isoFLOP runs; the ablations, which read fewer, take the smaller steps of a Setting."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,10 @@ class Plan:
 
 PLAN = Plan(
     budgets={
-        5e10: ((16, 1), (32, 1), (32, 2), (64, 1), (64, 2)),
+        1.7e10: ((8, 1), (16, 1), (32, 1), (32, 2), (64, 1)),
+        5e10: ((8, 1), (16, 1), (32, 1), (32, 2), (64, 1), (64, 2)),
         1.5e11: ((16, 1), (32, 1), (32, 2), (64, 1), (64, 2), (96, 2)),
-        4.5e11: ((32, 1), (32, 2), (64, 1), (64, 2)),
+        4.5e11: ((16, 1), (32, 1), (32, 2), (64, 1), (64, 2)),
     },
     ablation_events=100_000,
     seeds=2,

@@ -18,7 +18,7 @@ from bench._scaling_beyond import LONG, Long
 from bench._scaling_flops import Cost, cost, history_cost
 from bench._scaling_laws import Curve, Estimate, Floats, Surface, exponent, jackknife, parabola, surface
 from bench._scaling_lives import Lives
-from bench._scaling_plan import BASE, LARGE, Plan, Shape, chosen
+from bench._scaling_plan import BASE, Plan, Shape, chosen
 from bench._scaling_run import QUESTIONS, RECIPE, Lent, Scored, Setting, learn, lives
 from lifechart.core import durable
 from lifechart.model.batches import cut
@@ -178,7 +178,7 @@ class Study:
         each = self.cost(shape)
         tokens = self.data.first(budget / each.training)
         name = f"{budget:.2g} FLOPs: {shape[0]} wide, {shape[1]} layers"
-        return Point(budget, shape, each, len(tokens), self._scored(name, Setting(*shape, batch_tokens=LARGE), tokens))
+        return Point(budget, shape, each, len(tokens), self._scored(name, Setting(*shape), tokens))
 
     def _first_stage(self, number: int, rank: int) -> Network:
         tokens = lives(self.data.tokens, 0, min(number or 100, self.data.tokens.num_subjects))

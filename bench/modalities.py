@@ -9,10 +9,11 @@ events are few. The combination's gain is that with image and genome over the be
 shows what each alone gains over neither. A genome is withheld altogether: its coded events reach the history too, and
 that counts as the genome's.
 
-`known` is what somebody gains who knows the trait itself and for the rest the answer without the modality: the most
-that could be found. `control` is the gain on conditions that neither a trait nor anything a trait drives raises, of
-which a modality should say nothing. Risks are those of the trait's conditions that the model forecasts, for AUROC added
-up; intervals are 95%, by bootstrap over people, the same draws with and without; without any events there is no figure.
+Asked about a trait are those with what tells it (of an image, its kind). `known` is what somebody gains who knows the
+trait itself and for the rest the answer without the modality: the most that could be found. `control` is the gain on
+conditions that neither a trait nor anything a trait drives raises, of which a modality should say nothing. Risks are
+those of the trait's conditions that the model forecasts, for AUROC added up; intervals are 95%, by bootstrap over
+people, the same draws with and without; without any events there is no figure.
 `--quick` has too few people for more than showing that it runs. BENCH_MODALITIES_DIR names a folder that keeps data
 sets and model.
 """
@@ -39,7 +40,7 @@ from lifechart.data.deidentify.structured import load_key, subject_ids
 from lifechart.data.ingest import ingest
 from lifechart.ledger.log import open_log
 from lifechart.model.checkpoint import CONFIG, load_model
-from lifechart.model.encoders.image import DataSetPictures, pictures_of
+from lifechart.model.encoders.image import pictures_of
 from lifechart.model.forecaster import NetworkForecaster
 from lifechart.model.train import train
 from lifechart.simulate import planted, tables
@@ -53,11 +54,15 @@ FEWEST_CONTROL_EVENTS = 20
 _WITHHELD = {"note": "note", "variant": "genomic"}
 """Modality and the kind of event that carries it."""
 _TRAITS = {"note": ("voice",), "image": ("retina", "chest", "tile"), "variant": ("polygenic", "carrier")}
+_PICTURES = {"retina": "OP", "chest": "DX", "tile": "GM"}
+"""The DICOM modality of the picture that shows each trait."""
 
 Asked = tuple[pl.DataFrame, pl.DataFrame]
 """Events of the people asked about, and the prompts."""
 Risks = NDArray[np.float32]
 """Of every prompt and outcome, within HORIZON."""
+Group = tuple[str, dict[str, float], NDArray[np.bool_]]
+"""A trait, its conditions with what a standard deviation of it adds to their log rates, and the prompts asked about."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Answers:
     without: dict[str, Risks]
     """Without each modality, and without `both` image and genome."""
     having: dict[str, NDArray[np.bool_]]
-    """Of which prompts each modality is known: nothing else can gain by it."""
+    """Of which prompts each modality, and the picture of each trait, is known: nothing else can gain by it."""
     traits: pl.DataFrame
     """The planted truth of each prompt."""
     weights: NDArray[np.float32]
@@ -91,7 +96,7 @@ class Gain:
 
 def main(quick: bool) -> dict[str, float]:
     """Run everything, print the table, return the figures."""
-    lives, others = (80, 50) if quick else (3_000, 1_200)
+    lives, others = (80, 50) if quick else (3_000, 3_600)
     kept = os.environ.get("BENCH_MODALITIES_DIR")
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(kept or passing) / f"{lives}-{others}-{SEED}"
@@ -111,15 +116,18 @@ def measure(model: Path, dataset: Path, truth: Path, key: bytes) -> dict[str, fl
     for column in ("told by", "trait", "events", "AUROC", "without", "gain (95%)", "nats gained (95%)", "known"):
         table.add_column(column, justify="left" if column in ("told by", "trait") else "right")
     figures: dict[str, float] = {}
-    both = answers.having["image"] & answers.having["variant"]
+    both = answers.having["retina"] & answers.having["variant"]
     alone = answers.without["image"], answers.without["variant"]
     asked = [(name, traits, answers.having[name], (answers.without[name],)) for name, traits in _TRAITS.items()]
     for name, traits, having, lacking in [*asked, ("combination", ("accord",), both, alone)]:
-        gain = _gain(answers, [(trait, _conditions(trait)) for trait in traits], having, lacking)
-        control = _gain(answers, [("", {code: 0.0}) for code in _unrelated()], having, lacking)
+        groups = [(trait, _conditions(trait), answers.having.get(trait, having)) for trait in traits]
+        gain = _gain(answers, groups, lacking)
+        control = _gain(answers, [("", {code: 0.0}, having) for code in _unrelated()], lacking)
         _tell(table, name, "all" if len(traits) > 1 else traits[0], gain)
-        for trait in traits if len(traits) > 1 else ():
-            _tell(table, "", trait, _gain(answers, [(trait, _conditions(trait))], having, lacking))
+        for trait, *_ in groups if len(groups) > 1 else ():
+            own = _gain(answers, [group for group in groups if group[0] == trait], lacking)
+            _tell(table, "", trait, own)
+            figures |= {f"{trait}_nats": float(own.nats[0]), f"{trait}_nats_low": interval(own.nats)[0]}
         _tell(table, "", "none (control)", control)
         figures |= _figures(name, gain, control)
     Console(width=140).print(table, _halves(answers, both, figures))
@@ -134,7 +142,7 @@ def _halves(answers: Answers, both: NDArray[np.bool_], figures: dict[str, float]
     told = {"image": answers.without["variant"], "genome": answers.without["image"], "both": answers.everything}
     for name, risks in told.items():
         some = replace(answers, everything=risks)
-        gain = _gain(some, [("accord", _conditions("accord"))], both, (answers.without["both"],))
+        gain = _gain(some, [("accord", _conditions("accord"), both)], (answers.without["both"],))
         low, high = interval(gain.nats)
         table.add_row(name, f"{gain.nats[0]:+.1f} ({low:+.1f} to {high:+.1f})")
         figures |= {f"halves_{name}_nats": float(gain.nats[0])}
@@ -157,7 +165,7 @@ def _answers(model: Path, dataset: Path, truth: Path, key: bytes) -> Answers:
         forecaster.outcomes,
         _risks(forecaster, asked),
         without,
-        {name: _having(asked, name, pictures) for name in _TRAITS},
+        _having(asked, pictures.index),
         asked[1].join(traits, on="subject_id", how="left", maintain_order="left"),
         drawn(asked[1]["subject_id"].to_numpy()),
     )
@@ -205,13 +213,18 @@ def _risks(forecaster: NetworkForecaster, asked: Asked) -> Risks:
     return forecaster.risks(*asked)[:, :, forecaster.horizons.index(HORIZON)]
 
 
-def _having(asked: Asked, modality: str, pictures: DataSetPictures) -> NDArray[np.bool_]:
-    """Return at which prompts something of the modality is known."""
+def _having(asked: Asked, pictures: pl.DataFrame) -> dict[str, NDArray[np.bool_]]:
+    """Return at which prompts something of each modality is known, and each trait's picture."""
     events, prompts = asked
-    items = pictures.index if modality == "image" else events.filter(pl.col("kind") == _WITHHELD[modality])
-    firsts = items.group_by("subject_id").agg(known=pl.col("time").min())
-    joined = prompts.join(firsts, on="subject_id", how="left", maintain_order="left")
-    return joined.select((pl.col("known") <= pl.col("prediction_time")).fill_null(False)).to_series().to_numpy()
+    items = {name: events.filter(pl.col("kind") == kind) for name, kind in _WITHHELD.items()} | {"image": pictures}
+    items |= {trait: pictures.filter(pl.col("modality") == kind) for trait, kind in _PICTURES.items()}
+    found = {}
+    for name, rows in items.items():
+        firsts = rows.group_by("subject_id").agg(known=pl.col("time").min())
+        joined = prompts.join(firsts, on="subject_id", how="left", maintain_order="left")
+        known = joined.select((pl.col("known") <= pl.col("prediction_time")).fill_null(False))
+        found[name] = known.to_series().to_numpy()
+    return found
 
 
 def _ahead(asked: Asked, codes: list[str]) -> NDArray[np.int64]:
@@ -231,18 +244,17 @@ def _conditions(trait: str) -> dict[str, float]:
 
 def _gain(
     answers: Answers,
-    groups: list[tuple[str, dict[str, float]]],
-    having: NDArray[np.bool_],
+    groups: list[Group],
     lacking: tuple[Risks, ...],
 ) -> Gain:
-    """Return what is gained over the best of `lacking` on groups of conditions, each with its trait and weights.
+    """Return what is gained over the best of `lacking` on groups of conditions.
 
     AUROCs are means over the groups that have enough events; nats and events are sums.
     """
     draws = len(answers.weights)
     areas: list[Floats] = []
     events, gained, known = 0, np.zeros((len(lacking), draws)), np.zeros(draws)
-    for trait, weights in groups:
+    for trait, weights, having in groups:
         codes = [code for code in weights if code in answers.outcomes]
         if not codes:
             continue

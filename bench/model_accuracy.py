@@ -1,8 +1,8 @@
 """How well the deployed forecaster does on real data, beside trees tuned with care, Cox and a Delphi-style decoder.
 
 PhysioNet 2012 (mortality, five folds), NAFLD (six outcomes, a fifth of the matched sets held out), Diabetes-130
-(readmission, a fifth of the patients held out), Synthea R4 (new conditions within a year, a third held out), flchain
-and mgus2 (five folds). Ours is what `lifechart train --labels` makes and `lifechart predict` reads, through its files.
+(readmission, a fifth of the patients held out), Synthea R4 (new conditions within a year, three folds: no third has
+events enough), flchain and mgus2 (five folds). Ours is what `lifechart train --labels` makes and `lifechart predict` reads, through its files.
 
 The metric is AUROC; for survival the time-dependent concordance (Antolini et al. 2005; each forecaster gives one score
 a person, which makes it Harrell's), and at the question's horizon the AUROC of those of whom it is known. Whoever died

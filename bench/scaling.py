@@ -4,7 +4,7 @@ Networks of many shapes read lives of a simulated hospital once each and are sco
 tuning split; the held-out one is never read). Scores are likelihoods: of the next event (its time, code and value), and
 of the first onsets of all outcomes. Differences are paired over 40 clusters of the scored lives, with a jackknife.
 
-IsoFLOP: at each of three budgets of counted FLOPs (bench._scaling_flops) networks of several sizes read as many events
+IsoFLOP: at each of four budgets of counted FLOPs (bench._scaling_flops) networks of several sizes read as many events
 as the budget pays for; a parabola in log parameters says which size was best, and how that grows is an exponent, with
 a jackknife over the runs. Ablations: one thing changed at a time in a network of width 64 and 2 layers.
 
@@ -28,7 +28,7 @@ from bench._scaling_plan import PLAN, QUICK
 from bench._scaling_plot import draw
 from bench._scaling_study import Study
 
-FULL_LIVES, QUICK_LIVES = (5_500, 320), (300, 40)
+FULL_LIVES, QUICK_LIVES = (11_000, 320), (300, 40)
 
 
 def main(quick: bool) -> dict[str, float]:

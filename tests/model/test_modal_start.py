@@ -65,6 +65,20 @@ def test_weights_are_those_of_a_penalised_poisson_regression(cost: float) -> Non
     np.testing.assert_allclose(found, twin.coef_, atol=1e-4)
 
 
+def test_what_the_strongest_components_tell_takes_few_onsets() -> None:
+    """25 onsets are too few for a prior on thirty components, and enough for one on the first four."""
+    rng = np.random.default_rng(0)
+    subject = np.arange(8000) // 4
+    state = np.zeros((8000, ITEM_WIDTH))
+    state[:, :30] = rng.standard_normal((2000, 30))[subject]
+    expected = np.full((8000, 1), 25 / 8000)
+    came = rng.random((8000, 1)) < -np.expm1(-expected * np.exp(0.9 * state[:, 2:3] - 0.4))
+    onsets = Onsets(subject, came.astype(np.float32), expected.astype(np.float32))
+    (term,) = _Fit(state, np.ones((1, 8000), bool), (30,), onsets).alone()[0]
+    assert term.basis.shape[1] == 4
+    assert evidence(state[:, :30], came[:, 0].astype(float), expected[:, 0])[0] < ENTERS
+
+
 def test_a_product_that_neither_slot_tells_is_found_and_a_direction_is_shared() -> None:
     """Two slots: outcome 0 follows their product; outcomes 1 and 2 one direction of the first, 2 with few onsets."""
     rng = np.random.default_rng(3)
@@ -72,9 +86,10 @@ def test_a_product_that_neither_slot_tells_is_found_and_a_direction_is_shared() 
     subject = np.arange(windows) // 4
     state = np.zeros((windows, 2 * ITEM_WIDTH))
     state[:, :30] = rng.standard_normal((windows // 4, 30))[subject]
+    state[:, [2, 20]] = state[:, [20, 2]]
     state[:, ITEM_WIDTH] = rng.standard_normal(windows // 4)[subject]
     told = np.stack(
-        [1.1 * state[:, 3] * state[:, ITEM_WIDTH] - 0.6, 0.9 * state[:, 2] - 0.4, 0.9 * state[:, 2] - 0.4], 1
+        [1.1 * state[:, 3] * state[:, ITEM_WIDTH] - 0.6, 0.9 * state[:, 20] - 0.4, 0.9 * state[:, 20] - 0.4], 1
     )
     expected = np.tile(np.array([120.0, 300.0, 25.0]) / windows, (windows, 1))
     came = (rng.random((windows, 3)) < -np.expm1(-expected * np.exp(told))).astype(np.float32)
@@ -89,5 +104,5 @@ def test_a_product_that_neither_slot_tells_is_found_and_a_direction_is_shared() 
     assert np.isfinite(cost[0]).any()
     assert np.abs(products[0].one).argmax() == 3
     assert np.flatnonzero(products[0].other).tolist() == [ITEM_WIDTH]
-    assert np.corrcoef(state @ by_slot[2], state[:, 2])[0, 1] > 0.9
+    assert np.corrcoef(state @ by_slot[2], state[:, 20])[0, 1] > 0.9
     assert np.abs(by_product[0]).max() > 0.5

@@ -27,6 +27,9 @@ from lifechart.model.modalities import Attached, Items
 ENTERS, SHARED = 4.0, 2.0
 """Log likelihood, over that without, that the marginal one of a block must reach; and that of one shared direction."""
 FEWEST_ONSETS = 15
+BLOCKS = (2, 4, 8, 16, ITEM_WIDTH)
+"""Of a slot's components, strongest first, so many are tried as one block: a prior that is wide enough for thirty is
+too narrow for the two that tell."""
 _DIRECTIONS, _WEAKEST = 3, 0.25
 """Directions of a slot that other outcomes try, and how strong beside the strongest."""
 _FLAT = 1e-3
@@ -142,10 +145,11 @@ class _Fit:
             features = self.state[np.ix_(rows, places)]
             effects = {}
             for outcome in self.outcomes:
-                tried = self._tried(features, rows, outcome, self.expected[rows, outcome], ENTERS)
+                first = np.eye(len(places), self._best_block(features, rows, outcome))
+                tried = self._tried(features @ first, rows, outcome, self.expected[rows, outcome], ENTERS)
                 if tried is not None:
-                    found[outcome].append(Term(self._placed(places, np.eye(len(places))), tried[0]))
-                    effects[outcome] = tried[1] * np.sqrt(self.came[rows, outcome].sum())
+                    found[outcome].append(Term(self._placed(places, first), tried[0]))
+                    effects[outcome] = first @ tried[1] * np.sqrt(self.came[rows, outcome].sum())
             directions = _main(list(effects.values()))
             for outcome in set(self.outcomes) - set(effects) if len(directions) else ():
                 for direction in directions:
@@ -194,6 +198,12 @@ class _Fit:
             by_slot[outcome] = basis @ weights[: basis.shape[1]]
             by_product[outcome, mine] = weights[basis.shape[1] :]
         return by_slot, by_product
+
+    def _best_block(self, features: Matrix, rows: NDArray[np.int64], outcome: int) -> int:
+        """Return of how many first components the marginal likelihood is greatest."""
+        came, expected = self.came[rows, outcome], self.expected[rows, outcome]
+        sizes: list[int] = sorted({min(size, features.shape[1]) for size in BLOCKS})
+        return max(sizes, key=lambda size: evidence(features[:, :size], came, expected)[0])
 
     def _tried(
         self, features: Matrix, rows: NDArray[np.int64], outcome: int, expected: Matrix, least: float
