@@ -2,13 +2,16 @@
 
 PhysioNet 2012 (mortality, five folds), NAFLD (six outcomes, a fifth of the matched sets held out), Diabetes-130
 (readmission, a fifth of the patients held out), Synthea R4 (new conditions within a year, three folds: no third has
-events enough), flchain and mgus2 (five folds). Ours is what `lifechart train --labels` makes and `lifechart predict` reads, through its files.
+events enough), flchain and mgus2 (five folds). Ours is what `lifechart train --labels` makes and `lifechart predict`
+reads, through its files.
 
 The metric is AUROC; for survival the time-dependent concordance (Antolini et al. 2005; each forecaster gives one score
 a person, which makes it Harrell's), and at the question's horizon the AUROC of those of whom it is known. Whoever died
 without the event is known not to have it.
 Over several folds it is the mean of the folds'. A win or a loss is a difference to the best opponent whose 95% interval
-(paired bootstrap of subjects, within folds) leaves out 0; whatever else is a tie.
+(paired bootstrap of subjects, within folds) leaves out 0; whatever else is a tie. A second table has the mean of all
+figures' differences: to each figure's best opponent (a choice by the held-out scores themselves, which flatters it),
+and to each opponent that answers everything.
 
 LIFECHART_SHARED is the folder that holds data/ (by default ../shared). BENCH_ACCURACY_DIR names a folder that keeps
 every set's, fold's and forecaster's predictions, so that a run goes on where it was (by the code that made them: what
@@ -73,7 +76,7 @@ def main(quick: bool) -> dict[str, float]:
     for column in ("set", "task", "metric", "events", OURS, "best opponent", "", "difference (95%)", "others"):
         table.add_column(column, justify="left" if column in ("set", "task", "metric", "others") else "right")
     figures: dict[str, float] = {}
-    verdicts: list[str] = []
+    comparisons: list[Compared] = []
     with tempfile.TemporaryDirectory(prefix="lifechart-accuracy-") as passing:
         kept = Path(os.environ.get("BENCH_ACCURACY_DIR", passing))
         for name in chosen or SETS:
@@ -81,10 +84,11 @@ def main(quick: bool) -> dict[str, float]:
             for question in dataset.questions:
                 answers = answer(dataset, question, kept / name / question.name, folds)
                 for metric, found in compared(question, answers):
-                    verdicts.append(_told(table, figures, f"{name}_{question.name}{metric}", found))
-    Console(width=170).print(table)
-    counts = {kind: float(verdicts.count(kind)) for kind in ("wins", "ties", "losses")}
-    return figures | counts
+                    _tell(table, figures, f"{name}_{question.name}{metric}", found)
+                    comparisons.append(found)
+    verdicts = [each.verdict for each in comparisons]
+    Console(width=170).print(table, _means(comparisons, figures))
+    return figures | {kind: float(verdicts.count(kind)) for kind in ("wins", "ties", "losses")}
 
 
 def answer(dataset: DataSet, question: Question, kept: Path, most_folds: int | None) -> Answers:
@@ -175,19 +179,26 @@ def _ours(dataset: DataSet, question: Question, train: pl.DataFrame, test: pl.Da
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """One metric of one question: everybody's value, and ours less the best opponent's."""
+    """One metric of one question: everybody's value, and ours less each opponent's."""
 
     metric: str
     events: int
     values: dict[str, float]
     best: str
-    low: float
-    high: float
+    gains: dict[str, Floats]
+    """Ours less each opponent's: as it is, then in each draw of subjects."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% of the draws of ours less the best opponent's."""
+        low, high = np.nanquantile(self.gains[self.best][1:], [0.025, 0.975])
+        return float(low), float(high)
 
     @property
     def verdict(self) -> str:
         """`wins`, `ties` or `losses`."""
-        return "wins" if self.low > 0 else "losses" if self.high < 0 else "ties"
+        low, high = self.interval
+        return "wins" if low > 0 else "losses" if high < 0 else "ties"
 
 
 def compared(question: Question, answers: Answers) -> Iterator[tuple[str, Compared]]:
@@ -214,9 +225,8 @@ def _compare(
     }
     values = {name: float(found[0]) for name, found in replicates.items()}
     best = max((name for name in values if name != OURS), key=lambda name: values[name])
-    difference = replicates[OURS][1:] - replicates[best][1:]
-    low, high = np.nanquantile(difference, [0.025, 0.975])
-    return Compared(metric, int(truth[known].sum()), values, best, float(low), float(high))
+    gains = {name: replicates[OURS] - found for name, found in replicates.items() if name != OURS}
+    return Compared(metric, int(truth[known].sum()), values, best, gains)
 
 
 def _aurocs(answers: Answers, truth: NDArray[np.bool_], rows: NDArray[np.int64], scores: Floats) -> Floats:
@@ -231,14 +241,33 @@ def _concordances(answers: Answers, truth: NDArray[np.bool_], rows: NDArray[np.i
     return np.array([harrell(scores[rows], answers.days[rows], truth[rows], each[owner]) for each in weights])
 
 
-def _told(table: Table, figures: dict[str, float], name: str, found: Compared) -> str:
+def _tell(table: Table, figures: dict[str, float], name: str, found: Compared) -> None:
     figures[f"{name}_model"] = found.values[OURS]
     figures[f"{name}_best_peer"] = found.values[found.best]
     others = ", ".join(f"{peer} {value:.3f}" for peer, value in found.values.items() if peer not in (OURS, found.best))
     set_name, _, task = name.partition("_")
-    gain = found.values[OURS] - found.values[found.best]
+    gain, (low, high) = float(found.gains[found.best][0]), found.interval
     table.add_row(
         set_name, task, found.metric, str(found.events), f"{found.values[OURS]:.4f}", f"{found.values[found.best]:.4f}",
-        found.best, f"{gain:+.4f} ({found.low:+.4f} to {found.high:+.4f}) {found.verdict}", others,
+        found.best, f"{gain:+.4f} ({low:+.4f} to {high:+.4f}) {found.verdict}", others,
     )  # fmt: skip
-    return found.verdict
+
+
+def _means(comparisons: list[Compared], figures: dict[str, float]) -> Table:
+    """Return the mean of all differences to each opponent, with intervals by as many draws as every figure has."""
+    table = Table(title=f"Mean of {len(comparisons)} figures: ours less")
+    for column in ("opponent", "mean", "95%"):
+        table.add_column(column, justify="left" if column == "opponent" else "right")
+    everywhere = set.intersection(*(set(each.gains) for each in comparisons))
+    opponents = {"each figure's best": [each.gains[each.best] for each in comparisons]}
+    opponents |= {name: [each.gains[name] for each in comparisons] for name in sorted(everywhere)}
+    for name, gains in opponents.items():
+        # Figures of one set draw the same people, so what they have in common is in the spread.
+        draws = min(map(len, gains)) - 1
+        mean = float(np.mean([gain[0] for gain in gains]))
+        spread = float(np.std(np.mean([gain[1 : draws + 1] - gain[0] for gain in gains], axis=0)))
+        low, high = mean - 1.96 * spread, mean + 1.96 * spread
+        table.add_row(name, f"{mean:+.4f}", f"{low:+.4f} to {high:+.4f}")
+        key = "mean_gain" if name not in everywhere else f"mean_gain_over_{name.replace('-', '_')}"
+        figures |= {key: mean, f"{key}_low": low, f"{key}_high": high}
+    return table
