@@ -22,7 +22,7 @@ from bench._scaling_plan import BASE, Plan, Shape, chosen
 from bench._scaling_run import QUESTIONS, RECIPE, Lent, Scored, Setting, learn, lives
 from lifechart.core import durable
 from lifechart.model.batches import cut
-from lifechart.model.first_stage import fit_first_stage
+from lifechart.model.first_stage import Lesson, fit_first_stage
 from lifechart.model.fit import base_rates
 from lifechart.model.network import Network
 from lifechart.model.questions import history, sample_questions
@@ -192,8 +192,8 @@ class Study:
         if not number:
             return network.eval()
         if not path.exists():
-            weight, prior = RECIPE.recurrence_weight, RECIPE.prior
-            fit_first_stage(network.hazards, tokens, vocabulary, 0, weight, prior, lambda step, steps, loss: None)
+            lesson = Lesson(tokens, vocabulary, RECIPE.recurrence_weight, RECIPE.prior)
+            fit_first_stage(network.hazards, lesson, 0, lambda step, steps, loss: None)
             with durable.replacing(path) as aside:
                 torch.save(network.state_dict(), aside)
         network.load_state_dict(torch.load(path, weights_only=True))

@@ -8,6 +8,7 @@ import pytest
 
 from lifechart.model.calibration import TAILS, around
 from lifechart.model.doubt import LEAST, MOST, excess_loss, of_subjects
+from lifechart.model.first_stage import Lesson
 from lifechart.model.fit import Recipe, base_rates
 from lifechart.model.forecaster import NetworkForecaster
 from lifechart.model.tokens import Tokens, tokenise
@@ -34,7 +35,8 @@ def test_fewer_patients_leave_more_to_lose(
     start = base_rates(tokens, len(vocabulary.outcomes), 0)
 
     def excess(some: Tokens) -> np.ndarray:
-        return excess_loss(head, start, some, tokens, vocabulary, 0, recipe.recurrence_weight, recipe.prior)
+        lesson = Lesson(some, vocabulary, recipe.recurrence_weight, recipe.prior)
+        return excess_loss(head, start, lesson, tokens, 0)
 
     whole, few = excess(tokens), excess(of_subjects(tokens, np.arange(30)))
     assert whole.shape == (3,)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from lifechart.model.batches import question_features
-from lifechart.model.first_stage import fit_members
+from lifechart.model.first_stage import Lesson, fit_members
 from lifechart.model.heads import WIDTHS, BaseRates, HazardHead
 from lifechart.model.questions import EDGES, Questions, history, label, sample_questions
 from lifechart.model.tokens import Tokens
@@ -43,22 +43,20 @@ _OF_SUBJECTS = ("subject_ids", "origin", "end", "window", "birth_known")
 def excess_loss(
     head: HazardHead,
     start: BaseRates,
-    tokens: Tokens,
+    lesson: Lesson,
     tuning: Tokens,
-    vocabulary: Vocabulary,
     seed: int,
-    recurrence_weight: float,
-    prior: tuple[float, float],
     report: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> NDArray[np.float32]:
     """Return how many nats an event the history's stage `head` loses to the best reading of the record, [O].
 
     A twin is fitted to half of the training patients, by lot, from `start`; both are asked about the tuning split.
     """
+    tokens, vocabulary = lesson.tokens, lesson.vocabulary
     chosen = np.sort(np.random.default_rng([seed, 8]).permutation(tokens.num_subjects)[: tokens.num_subjects // 2])
     twin = copy.deepcopy(head)
     _begin_anew(twin, start, seed)
-    fit_members(twin, of_subjects(tokens, chosen), vocabulary, seed, recurrence_weight, prior, report)
+    fit_members(twin, replace(lesson, tokens=of_subjects(tokens, chosen)), seed, report)
     few = _QUESTIONS * min(1.0, _MOST_SUBJECTS / max(tuning.num_subjects, 1))
     questions = sample_questions(tuning, few, np.random.default_rng([seed, 9]))
     lost, expected = np.zeros(head.outcomes), np.full(head.outcomes, 1e-12)

@@ -37,6 +37,17 @@ _RATE, _WARMUP, _AVERAGING, _WEIGHT_DECAY = 2e-3, 0.05, 0.99, 0.1
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a head learns from, and how much of it."""
+
+    tokens: Tokens
+    vocabulary: Vocabulary
+    recurrence_weight: float
+    prior: tuple[float, float]
+    """Scale and strength of the heavy-tailed prior (see `log_prior`), the strength at _TUNED_AT."""
+
+
+@dataclass(frozen=True)
 class Asked:
     """Questions as tensors: the history (columns, weights, offsets), their features [Q, F], and what came of them."""
 
@@ -45,15 +56,7 @@ class Asked:
     labels: Labels
 
 
-def fit_members(
-    head: HazardHead,
-    tokens: Tokens,
-    vocabulary: Vocabulary,
-    seed: int,
-    recurrence_weight: float,
-    prior: tuple[float, float],
-    report: Callable[[int, int, float], None],
-) -> float:
+def fit_members(head: HazardHead, lesson: Lesson, seed: int, report: Callable[[int, int, float], None]) -> float:
     """Fit `head` in place as the mean of NUM_MEMBERS; return the mean loss. Arguments as `fit_first_stage`.
 
     Each member draws its own moments and begins elsewhere. A heavy-tailed prior has many nearly equal optima, which
@@ -69,25 +72,17 @@ def fit_members(
         own = seed * NUM_MEMBERS + number
         torch.manual_seed(own)
         members.append(head.member(head.rank // NUM_MEMBERS))
-        losses.append(fit_first_stage(members[-1], tokens, vocabulary, own, recurrence_weight, prior, hear))
+        losses.append(fit_first_stage(members[-1], lesson, own, hear))
     head.take_mean(members)
     return float(np.mean(losses))
 
 
-def fit_first_stage(
-    head: HazardHead,
-    tokens: Tokens,
-    vocabulary: Vocabulary,
-    seed: int,
-    recurrence_weight: float,
-    prior: tuple[float, float],
-    report: Callable[[int, int, float], None],
-) -> float:
+def fit_first_stage(head: HazardHead, lesson: Lesson, seed: int, report: Callable[[int, int, float], None]) -> float:
     """Fit `head` in place, the hidden state left out; return the mean loss. The same arguments give the same weights.
 
-    `prior`: scale and strength of the heavy-tailed prior (see `log_prior`), the strength at _TUNED_AT. `report` hears
-    step, steps and loss.
+    `report` hears step, steps and loss.
     """
+    tokens = lesson.tokens
     generator = np.random.default_rng([seed, 6])
     device = head.base_OB.device
     per_epoch = max(1, PER_LIFE * tokens.num_subjects // NUM_MOMENTS)
@@ -105,16 +100,16 @@ def fit_first_stage(
     penalty = math.sqrt(windows / _TUNED_AT) / windows
     losses = []
     head.train()
-    for step, asked in enumerate(_stream(tokens, vocabulary, generator, steps, device)):
+    for step, asked in enumerate(_stream(tokens, lesson.vocabulary, generator, steps, device)):
         torch.manual_seed(seed * 1_000_003 + step)
         for group in optimizer.param_groups:
             group["lr"] = _RATE * _schedule(step, steps)
         had = torch.from_numpy(asked.labels.had).to(device)
         log_hazard, _ = head(None, asked.features_QF, asked.history, had)
-        loss = survival(log_hazard, asked.labels, recurrence_weight)
+        loss = survival(log_hazard, asked.labels, lesson.recurrence_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        add_prior_slope(table, *prior, penalty)
+        add_prior_slope(table, *lesson.prior, penalty)
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():

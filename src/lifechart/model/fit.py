@@ -19,7 +19,7 @@ from torch import nn
 from lifechart.core import durable
 from lifechart.model import distributed, sharded, threads
 from lifechart.model.batches import Collator, Windows, alike, cut, in_groups
-from lifechart.model.first_stage import fit_members
+from lifechart.model.first_stage import Lesson, fit_members
 from lifechart.model.heads import BaseRates, log_base_rates, survival
 from lifechart.model.modal_stage import fit_modalities
 from lifechart.model.native import library
@@ -168,14 +168,16 @@ class Fitter:
     def _shards(self) -> bool:
         return self.sharding and distributed.among_all()
 
+    @property
+    def lesson(self) -> Lesson:
+        """What the first stage learns from."""
+        return Lesson(self.train, self.vocabulary, self.recipe.recurrence_weight, self.recipe.prior)
+
     def _first_stage(self) -> None:
         def hear(step: int, steps: int, loss: float) -> None:
             self.report(Progress("history", step, steps, loss, math.nan, math.nan))
 
-        loss = fit_members(
-            self.network.hazards, self.train, self.vocabulary, self.seed, self.recipe.recurrence_weight,
-            self.recipe.prior, hear,
-        )  # fmt: skip
+        loss = fit_members(self.network.hazards, self.lesson, self.seed, hear)
         if self.network.modal is not None:
             fit_modalities(
                 self.network, self.collator, self.vocabulary, self.train, self.tuning, self.seed,

@@ -21,7 +21,7 @@ from lifechart.core.errors import InputError
 from lifechart.core.timeline import BIRTH, DEATH, RECORD_END
 from lifechart.data import shards
 from lifechart.model.batches import Collator, question_features
-from lifechart.model.first_stage import fit_first_stage
+from lifechart.model.first_stage import Lesson, fit_first_stage
 from lifechart.model.fit import Fitter, Recipe, base_rates
 from lifechart.model.forecaster import NetworkForecaster
 from lifechart.model.heads import HazardHead, cumulative_incidence
@@ -168,10 +168,8 @@ def _head(train: Tokens, vocabulary: Vocabulary, size: Size, seed: int, report: 
     recipe, base = Recipe(), base_rates(train, len(vocabulary.outcomes), seed)
     columns = num_columns(len(vocabulary), int((vocabulary.valued >= 0).sum()), len(QUANTILES))
     head = HazardHead(size.width, NUM_QUESTION_FEATURES, columns, size.rank, base, recipe.dropout)
-    fit_first_stage(
-        head, train, vocabulary, seed, recipe.recurrence_weight, recipe.prior,
-        lambda step, steps, loss: report(step / steps),
-    )  # fmt: skip
+    lesson = Lesson(train, vocabulary, recipe.recurrence_weight, recipe.prior)
+    fit_first_stage(head, lesson, seed, lambda step, steps, loss: report(step / steps))
     head.eval().requires_grad_(False)
     return lambda tokens, questions: head_alone(head, vocabulary, tokens, questions)
 

@@ -162,11 +162,9 @@ def _rest(
         told = tell(network, fitter.collator, split, questions)
         return told, label(split, questions, len(fitter.vocabulary.outcomes)), questions.subject
 
-    outcomes, recipe = fitter.vocabulary.outcomes, fitter.recipe
+    outcomes = fitter.vocabulary.outcomes
     start = BaseRates(*(each.cpu().numpy() for each in (network.hazards.base_OB, network.hazards.again_OB)))
-    excess = excess_loss(
-        network.hazards, start, tokens, tuning, fitter.vocabulary, seed, recipe.recurrence_weight, recipe.prior
-    )
+    excess = excess_loss(network.hazards, start, fitter.lesson, tuning, seed)
     learnt = asked(tokens, 4)
     death = outcomes.index(DEATH) if DEATH in outcomes else None
     calibration = calibrate(learnt, asked(tuning, 5), death, excess)
