@@ -41,10 +41,14 @@ class Estimate:
 def parabola(budget: float, parameters: Floats, tokens: Floats, loss: Floats) -> Curve:
     """Fit loss = a + b x + c x^2 in x = log10 parameters at one budget (Hoffmann et al. 2022, approach 2).
 
+    The parabola goes through the lowest run and up to two on either side of it: far from there loss is none.
     Tokens at the best size are read off the line of log tokens in log parameters, since the cost of a token is not
     quite proportional to the parameters.
     """
-    x = np.log10(parameters)
+    order = np.argsort(parameters)
+    lowest = int(np.argmin(loss[order]))
+    near = order[max(0, lowest - 2) : lowest + 3]
+    x, tokens, loss = np.log10(parameters[near]), tokens[near], loss[near]
     middle = x.mean()
     c, b, a = np.polyfit(x - middle, loss, 2)
     inside = c > 0

@@ -33,7 +33,7 @@ def draw(points: Sequence[Point], curves: Sequence[Curve], path: Path) -> None:
     ]
     bottom, left = _HEIGHT - _BOTTOM, _LEFT
     parts.append(f'<path d="M{left} {_TOP}V{bottom}H{_WIDTH - _RIGHT}" fill="none" stroke="#425563"/>')
-    for parameters in (30_000, 60_000, 120_000, 250_000, 500_000, 1_000_000):
+    for parameters in (4_000, 8_000, 15_000, 30_000, 60_000, 120_000, 250_000, 500_000, 1_000_000):
         across = at(np.log10(parameters), high[0])[0]
         if left <= across <= _WIDTH - _RIGHT:
             parts.append(f'<text x="{across}" y="{bottom + 18}" text-anchor="middle">{parameters // 1000}k</text>')
@@ -44,7 +44,9 @@ def draw(points: Sequence[Point], curves: Sequence[Curve], path: Path) -> None:
     for colour, curve in zip(_COLOURS, curves, strict=False):
         mine = [each for each in points if each.budget == curve.budget]
         along = np.log10([p.cost.parameters for p in mine])
-        reach = np.linspace(along.min(), along.max(), 40)
+        lowest = int(np.argmin([mine[place].loss for place in np.argsort(along)]))
+        near = np.sort(along)[max(0, lowest - 2) : lowest + 3]
+        reach = np.linspace(near[0], near[-1], 40)
         best = np.log10(curve.best_parameters)
         line = " ".join("{},{}".format(*at(v, curve.best_loss + curve.curvature * (v - best) ** 2)) for v in reach)
         if curve.within:
