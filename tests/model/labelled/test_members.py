@@ -1,5 +1,7 @@
 """Members: trees against scikit-learn's own answers, survival as counts against lifelines, folds, and a blend."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +12,8 @@ from lifechart.core.errors import InputError
 from lifechart.model.labelled import dense, linear, trees
 from lifechart.model.labelled import fit as fit_module
 from lifechart.model.labelled.blend import fit_blend
-from lifechart.model.labelled.fit import fit, folds_of
+from lifechart.model.labelled.fit import fit
+from lifechart.model.labelled.folds import folds_of
 from lifechart.model.labelled.linear import fit_path
 from lifechart.model.labelled.scaling import Scaling
 from lifechart.model.labelled.target import Baseline, Target
@@ -140,8 +143,8 @@ def test_a_horizon_turns_the_forecast_to_those_who_come_before_it(monkeypatch: p
     assert np.isfinite(few.scores(x)).all(), "too few events by the horizon: learnt from all of the follow-up"
 
 
-def in_turn(folds: int):
-    return lambda work: [work(fold) for fold in range(folds)]
+def in_turn(work, number: int):
+    return [work(place) for place in range(number)]
 
 
 def test_a_short_score_reads_the_columns_that_each_folds_training_rows_call_strongest() -> None:
@@ -149,18 +152,35 @@ def test_a_short_score_reads_the_columns_that_each_folds_training_rows_call_stro
     x = rng.normal(size=(400, 300)).astype(np.float32)
     event = rng.random(400) < 1 / (1 + np.exp(-2 * x[:, 7]))
     target, folds = Target(event), folds_of(np.arange(400), event, 0)
-    strengths = trees.strengths_in(x, target, folds, in_turn(5))
+    strengths = trees.strengths_in(x, target, folds, in_turn)
     for fold in range(5):
         inside = folds != fold
         expected = strength(x[inside], unexplained(target.take(inside))[:, None])[:, 0]
         np.testing.assert_array_equal(strengths[fold], expected)
-    scores, short = linear.crossfit(x, target, folds, in_turn(5), strengths)
+    scores, short = linear.crossfit(x, target, folds, in_turn, strengths)
     read = np.flatnonzero(short.weight)
     assert 7 in read
-    assert len(read) <= 5 * linear.SIZES[0] < 300, "of one column that tells, the fewest are read"
-    assert set(read) <= {int(column) for each in strengths for column in np.argsort(-each, kind="stable")[:20]}
-    long_scores, _ = linear.crossfit(x, target, folds, in_turn(5))
+    assert len(read) <= linear.SIZES[0], "of one column that tells, the fewest are read"
+    assert set(read) <= set(np.argsort(-strengths[-1], kind="stable")[:20].tolist()), "as all rows call them"
+    long_scores, _ = linear.crossfit(x, target, folds, in_turn)
     assert target.loss(scores) < target.loss(long_scores)
+
+
+def test_what_forecasts_has_learnt_from_everybody() -> None:
+    features, event, _ = sample(400)
+    target, folds = Target(event), folds_of(np.arange(400), event, 0)
+    scaled = Scaling.of(features, 0).scaled(features)
+    _, line = linear.crossfit(scaled, target, folds, in_turn)
+    assert any(np.allclose(line.weight, weight) for weight, _ in fit_path(scaled, target))
+    shape = trees.Shape(max_leaf_nodes=4, max_iter=60, n_iter_no_change=10)
+    scores, grown = trees.crossfit(
+        features, target, folds, shape, (0, 2), in_turn, trees.strengths_in(features, target, folds, in_turn)
+    )
+    number = len(grown.root) // 2
+    twin = trees.fit_trees(features, target, replace(shape, max_iter=number), 5)
+    own = Trees.joined([twin, trees.fit_trees(features, target, replace(shape, max_iter=number), 6)])
+    np.testing.assert_allclose(grown.scores(features), own.scores(features))
+    assert target.loss(grown.scores(features)) < target.loss(scores), "everybody was seen"
 
 
 def test_small_data_are_learnt_in_several_divisions_and_the_parts_score_as_their_mean(
@@ -176,6 +196,7 @@ def test_small_data_are_learnt_in_several_divisions_and_the_parts_score_as_their
     assert list(thrice.members) == list(once.members) == ["linear", "dense", "small-trees", trees.OTHERWISE]
     assert len(thrice.members["dense"].start) == 15
     assert len(once.members["dense"].start) == 5
+    assert len(thrice.members["small-trees"].start) == len(once.members["small-trees"].start) == 3
     assert np.isfinite(unseen.members).all()
     scaled = thrice.scaling.scaled(features)
     for name, rows in (("linear", scaled), ("dense", scaled), ("small-trees", features)):

@@ -1,32 +1,31 @@
-"""From features and labels to a blend of members, each fitted in folds of whole subjects.
+"""From features and labels to a blend of members: folds of whole subjects say how each is best fitted and what it is
+worth, and then most are fitted to everybody.
 
 Legend of shapes: P rows, F features, M members.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lifechart.core.errors import InputError
 from lifechart.model.labelled import dense, linear, trees
 from lifechart.model.labelled.blend import Blend, fit_blend
+from lifechart.model.labelled.folds import MANY_ROWS, folds_of, side_by_side
 from lifechart.model.labelled.scaling import Scaling
 from lifechart.model.labelled.target import Baseline, Scores, Target
 
 Matrix = NDArray[np.float32]
 Member = trees.Trees | linear.Linear | dense.Dense
 
-_FOLDS, _FEWER_FOLDS, _MANY_ROWS = 5, 3, 30_000
 _DIVISIONS, _FEW_CELLS = 3, 1_000_000
 """Of so few numbers (rows times features) every member is fitted in that many divisions into folds, of more in one."""
+_SEEDS = 3
+"""How often trees are grown to everybody, in all divisions together; once where rows are many."""
 _WIDE = 100
 """Columns above which a short linear score of the strongest stands beside the long one."""
 _FEWEST_NEAR = 20
@@ -98,6 +97,7 @@ def fit(
         near = _counted(scaled, event & (days <= horizon), np.minimum(days, horizon))
     names = ["linear", *(["short-linear"] if features.shape[1] > _WIDE else []), "dense", *trees.SHAPES]
     divisions = _DIVISIONS if features.size <= _FEW_CELLS else 1
+    seeds = 1 if len(features) > MANY_ROWS else _SEEDS // divisions
     parts: list[dict[str, tuple[Scores, Member]]] = []
     for number in range(divisions):
 
@@ -105,7 +105,9 @@ def fit(
             advance((number + place / len(names)) / divisions, names[place])
 
         folds, others = (folds_of(subjects, event, seed + 2 * number + which) for which in (0, 1))
-        parts.append(_members(names, features, scaled, (target, near), (folds, others), seed + 10 * number, doing))
+        parts.append(
+            _members(names, features, scaled, (target, near), (folds, others), (seed + 10 * number, seeds), doing)
+        )
     stacked = np.stack([np.mean([part[name][0] for part in parts], axis=0) for name in names], axis=1)
     members = {name: _joined([part[name][1] for part in parts]) for name in names}
     blend = fit_blend(stacked, target, near)
@@ -126,13 +128,16 @@ def _members(
     scaled: Matrix,
     targets: tuple[Target, Target],
     divided: tuple[NDArray[np.int64], NDArray[np.int64]],
-    seed: int,
+    seeds: tuple[int, int],
     doing: Callable[[int], None],
 ) -> dict[str, tuple[Scores, Member]]:
-    """Fit every member in folds; targets and folds are those of most, and those of the trees that differ."""
+    """Fit every member in folds, then to everybody; targets and folds are those of most, and of the trees that differ.
+
+    `seeds`: the first, and how many times trees are grown to everybody.
+    """
     target, folds = targets[0], divided[0]
     found: dict[str, tuple[Scores, Member]] = {}
-    with _side_by_side(int(folds.max()) + 1) as each:
+    with side_by_side() as each:
         strengths = trees.strengths_in(features, target, folds, each)
         for place, name in enumerate(names):
             doing(place)
@@ -141,35 +146,13 @@ def _members(
             elif name == "short-linear":
                 found[name] = linear.crossfit(scaled, target, folds, each, strengths)
             elif name == "dense":
-                found[name] = dense.crossfit(scaled, target, folds, seed, each)
+                found[name] = dense.crossfit(scaled, target, folds, seeds[0], each)
             elif name == trees.OTHERWISE:
                 others = trees.strengths_in(features, targets[1], divided[1], each)
-                found[name] = trees.crossfit(features, targets[1], divided[1], trees.SHAPES[name], seed, each, others)
+                found[name] = trees.crossfit(features, targets[1], divided[1], trees.SHAPES[name], seeds, each, others)
             else:
-                found[name] = trees.crossfit(features, target, folds, trees.SHAPES[name], seed, each, strengths)
+                found[name] = trees.crossfit(features, target, folds, trees.SHAPES[name], seeds, each, strengths)
     return found
-
-
-def folds_of(subjects: NDArray[np.int64], event: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
-    """Return each row's fold [P]: whole subjects, those with an event spread evenly over the folds.
-
-    Raises InputError unless two subjects have the event and two have not.
-    """
-    unique, owner = np.unique(subjects, return_inverse=True)
-    has = np.zeros(len(unique), dtype=bool)
-    np.logical_or.at(has, owner, event)
-    lacks = np.zeros(len(unique), dtype=bool)
-    np.logical_or.at(lacks, owner, ~event)
-    fewest = int(min(has.sum(), lacks.sum(), len(unique) // 2))
-    if fewest < 2:
-        found = f"{int(has.sum())} subjects with and {int(lacks.sum())} without"
-        raise InputError("LABELS: boolean_value", found, "at least two subjects of each")
-    number = min(_FEWER_FOLDS if len(subjects) > _MANY_ROWS else _FOLDS, fewest)
-    lot = np.random.default_rng([seed, 11]).permutation(len(unique))
-    order = lot[np.argsort(~has[lot], kind="stable")]
-    fold = np.empty(len(unique), dtype=np.int64)
-    fold[order] = np.arange(len(unique)) % number
-    return fold[owner]
 
 
 def _counted(scaled: Matrix, event: NDArray[np.bool_], days: Scores) -> Target:
@@ -178,9 +161,3 @@ def _counted(scaled: Matrix, event: NDArray[np.bool_], days: Scores) -> Target:
     weight, start = linear.fit_path(scaled, first, (_SMOOTHING,))[0]
     scores = (scaled @ weight.astype(np.float32)).astype(np.float64) + start
     return Target(event, Baseline.of(days, event, scores - scores.mean()).exposure(days))
-
-
-@contextmanager
-def _side_by_side(folds: int) -> Iterator[Callable[[Callable[[int], Any]], list[Any]]]:
-    with ThreadPoolExecutor(min(folds, os.cpu_count() or 1)) as pool:
-        yield lambda work: list(pool.map(work, range(folds)))

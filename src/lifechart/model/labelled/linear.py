@@ -5,14 +5,13 @@ Legend of shapes: P rows, F scaled features, K folds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from lifechart.model.labelled.folds import Each
 from lifechart.model.labelled.target import Scores, Target
 
 Matrix = NDArray[np.float32]
@@ -26,7 +25,7 @@ _STEPS = 60
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """weight [F], start []: the mean of the folds' fits, which is what the mean of their scores is."""
+    """weight [F], start []: the mean of several fits, which is what the mean of their scores is."""
 
     weight: NDArray[np.float64]
     start: NDArray[np.float64]
@@ -69,13 +68,13 @@ def crossfit(
     scaled: Matrix,
     target: Target,
     folds: NDArray[np.int64],
-    each: Callable[[Callable[[int], Any]], list[Any]],
+    each: Each,
     strengths: list[NDArray[np.float64]] | None = None,
 ) -> tuple[Scores, Linear]:
-    """Return what each row's fold, which never saw it, scores it, and the mean of all folds' fits.
+    """Return what each row's fold, which never saw it, scores it, and the fit to everybody.
 
-    With `strengths` (of the first columns, as each fold's training rows tell them) only the strongest few are read; how
-    many is chosen as the penalty is.
+    With `strengths` (of the first columns, as each fold's training rows and at last all rows tell them) only the
+    strongest few are read; how many is chosen as the penalty is.
     """
 
     def one(fold: int) -> list[tuple[NDArray[np.float64], float]]:
@@ -92,12 +91,14 @@ def crossfit(
                 found.append((weight, start))
         return found
 
-    made = each(one)
-    scores = np.empty((len(made[0]), len(target)))
+    number = int(folds.max()) + 1
+    # Nobody is in the last fold: its fit is that of everybody.
+    *made, whole = each(one, number + 1)
+    scores = np.empty((len(whole), len(target)))
     for fold, path in enumerate(made):
         unseen = scaled[folds == fold]
-        for number, (weight, start) in enumerate(path):
-            scores[number, folds == fold] = unseen @ weight.astype(np.float32) + start
+        for place, (weight, start) in enumerate(path):
+            scores[place, folds == fold] = unseen @ weight.astype(np.float32) + start
     best = int(np.argmin([target.loss(each) for each in scores]))
-    fits = [Linear(weight, np.float64(start)) for weight, start in (path[best] for path in made)]  # type: ignore[arg-type]
-    return scores[best], Linear.joined(fits)
+    weight, start = whole[best]
+    return scores[best], Linear(weight, np.float64(start))  # type: ignore[arg-type]

@@ -1,13 +1,12 @@
 """Boosted trees: fitted by scikit-learn, kept and read as plain arrays.
 
-Each fold's trees are grown to the same number, the one with the least loss on people whom they had not seen.
+How many trees serve is what folds of people not seen say; then they are grown anew to everybody, under several seeds.
 Legend of shapes: P rows, F features, N nodes of all trees, T trees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
+from lifechart.model.labelled.folds import Each
 from lifechart.model.labelled.target import Scores, Target
 
 Matrix = NDArray[np.float32]
@@ -43,15 +43,17 @@ SHAPES = {
     "middle-trees": Shape(max_leaf_nodes=8, learning_rate=0.04, l2_regularization=10.0, max_features=0.3, max_bins=255),
     "large-trees": Shape(max_leaf_nodes=16),
 }
+_MORE = 1.1
+"""How many times as many trees everybody gets as served in the folds, which have fewer people."""
 OTHERWISE = "middle-trees"
 """These are fitted in other folds than the rest, and of survival learn what happens up to the horizon alone."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trees:
-    """Trees of all folds; a row's score is the mean over folds of `start` and the leaves it falls into.
+    """Trees of one or several models; a row's score is the mean over models of `start` and the leaves it falls into.
 
-    A leaf points to itself. `fold` [T] says whose a tree is.
+    A leaf points to itself.
     """
 
     feature: NDArray[np.int32]
@@ -62,7 +64,7 @@ class Trees:
     value: NDArray[np.float64]
     root: NDArray[np.int32]
     start: NDArray[np.float64]
-    """Each fold's."""
+    """Each model's."""
     depth: NDArray[np.int64]
 
     def scores(self, features: Matrix) -> Scores:
@@ -93,23 +95,23 @@ class Trees:
         return replace(self, feature=np.where(inner, place[self.feature], 0).astype(np.int32))
 
     def first(self, trees: int) -> Trees:
-        """Return the same with only the first trees, of one fold's."""
+        """Return the same with only the first trees, of one model."""
         assert len(self.start) == 1
         last = int(self.root[trees]) if trees < len(self.root) else len(self.value)
         parts = {each.name: getattr(self, each.name)[:last] for each in fields(self)[:6]}
         return Trees(**parts, root=self.root[:trees], start=self.start, depth=self.depth)
 
     @classmethod
-    def joined(cls, folds: list[Trees]) -> Trees:
-        """Return one object that scores as the mean of all folds'."""
-        sizes = np.cumsum([0, *(len(each.value) for each in folds)])[:-1]
+    def joined(cls, models: list[Trees]) -> Trees:
+        """Return one object that scores as the mean of all models."""
+        sizes = np.cumsum([0, *(len(each.value) for each in models)])[:-1]
         joined: dict[str, Any] = {}
         for name in ("feature", "threshold", "missing_left", "value", "start"):
-            joined[name] = np.concatenate([getattr(each, name) for each in folds])
+            joined[name] = np.concatenate([getattr(each, name) for each in models])
         for name in ("left", "right", "root"):
-            moved = [getattr(each, name) + size for each, size in zip(folds, sizes, strict=True)]
+            moved = [getattr(each, name) + size for each, size in zip(models, sizes, strict=True)]
             joined[name] = np.concatenate(moved).astype(np.int32)
-        return cls(**joined, depth=np.max([each.depth for each in folds]))
+        return cls(**joined, depth=np.max([each.depth for each in models]))
 
 
 def fit_trees(
@@ -117,30 +119,34 @@ def fit_trees(
     target: Target,
     shape: Shape,
     seed: int,
-    unseen: tuple[Matrix, Target],
+    unseen: tuple[Matrix, Target] | None = None,
     columns: NDArray[np.int64] | None = None,
 ) -> Trees:
-    """Grow trees on one fold until those who are not in it gain nothing for long; scikit-learn does the growing.
+    """Grow trees until those `unseen` gain nothing for long, or without any, to the shape's number; by scikit-learn.
 
-    `unseen` only says when to stop growing; how many of them are kept is decided over all folds. `columns`: those to
-    choose from, by default those that go with the target most.
+    `unseen` only says when to stop growing; how many trees are kept is the caller's to say. `columns`: those to choose
+    from, by default those that go with the target most.
     """
     if columns is None:
         columns = screened(features, target)
-    features, unseen = features[:, columns], (unseen[0][:, columns], unseen[1])
-    settings = {name: getattr(shape, name) for name in Shape.__dataclass_fields__}
-    settings |= {"min_samples_leaf": int(np.clip(len(target) // 100, 5, 60)), "random_state": seed}
-    settings["early_stopping"] = True
+    settings = asdict(shape) | {"random_state": seed, "early_stopping": unseen is not None}
+    settings["min_samples_leaf"] = int(np.clip(len(target) // 100, 5, 60))
+    told: dict[str, Any] = {}
+    wanted: NDArray[Any] = target.event
     if target.exposure is None:
         model = HistGradientBoostingClassifier(**settings)
-        checks = {"X_val": unseen[0], "y_val": unseen[1].event}
-        model.fit(features, target.event, **checks)
+        if unseen is not None:
+            told = {"y_val": unseen[1].event}
     else:
-        assert unseen[1].exposure is not None
-        model = HistGradientBoostingRegressor(loss="poisson", **settings)
-        checks = {"X_val": unseen[0], "y_val": unseen[1].event / unseen[1].exposure}
-        weights = {"sample_weight": target.exposure, "sample_weight_val": unseen[1].exposure}
-        model.fit(features, target.event / target.exposure, **weights, **checks)
+        model, wanted = HistGradientBoostingRegressor(loss="poisson", **settings), target.event / target.exposure
+        told = {"sample_weight": target.exposure}
+        if unseen is not None:
+            assert unseen[1].exposure is not None
+            told |= {"y_val": unseen[1].event / unseen[1].exposure, "sample_weight_val": unseen[1].exposure}
+    if unseen is not None:
+        told["X_val"] = unseen[0][:, columns]
+    with threadpool_limits(1, user_api="openmp"):
+        model.fit(features[:, columns], wanted, **told)
     return _exported(model, columns)
 
 
@@ -202,19 +208,14 @@ def _middle_ranks(values: Matrix) -> NDArray[np.float64]:
     return found
 
 
-def strengths_in(
-    features: Matrix,
-    target: Target,
-    folds: NDArray[np.int64],
-    each: Callable[[Callable[[int], Any]], list[Any]],
-) -> list[NDArray[np.float64]]:
-    """Return how strongly each column goes with the target, [F], among the training rows of every fold."""
+def strengths_in(features: Matrix, target: Target, folds: NDArray[np.int64], each: Each) -> list[NDArray[np.float64]]:
+    """Return how strongly each column goes with the target, [F], among the training rows of every fold, then all."""
 
     def one(fold: int) -> NDArray[np.float64]:
         inside = folds != fold
         return strength(features[inside], unexplained(target.take(inside))[:, None])[:, 0]
 
-    return each(one)
+    return each(one, int(folds.max()) + 2)
 
 
 def crossfit(
@@ -222,36 +223,40 @@ def crossfit(
     target: Target,
     folds: NDArray[np.int64],
     shape: Shape,
-    seed: int,
-    each: Callable[[Callable[[int], Any]], list[Any]],
+    seeds: tuple[int, int],
+    each: Each,
     strengths: list[NDArray[np.float64]],
 ) -> tuple[Scores, Trees]:
-    """Return what each row's fold, which never saw it, scores it, and the trees of all folds.
+    """Return what each row's fold, which never saw it, scores it, and trees grown to everybody.
 
-    `each` runs a function for every fold, side by side if it can. `strengths`: of each column, by `strengths_in`.
+    `seeds`: the first, and how many times trees are grown to everybody. `strengths`: of each column, by `strengths_in`.
     """
+    number = int(folds.max()) + 1
 
-    def one(fold: int) -> tuple[Trees, Scores]:
+    def one(fold: int) -> Scores:
         inside = folds != fold
         unseen = features[~inside], target.take(~inside)
-        with threadpool_limits(1, user_api="openmp"):
-            columns = strongest(features[inside], strengths[fold], MOST_COLUMNS)
-            trees = fit_trees(features[inside], target.take(inside), shape, seed + fold, unseen, columns)
-        return trees, trees.start[0] + np.cumsum(trees.leaves(unseen[0]), axis=1)
+        columns = strongest(features[inside], strengths[fold], MOST_COLUMNS)
+        trees = fit_trees(features[inside], target.take(inside), shape, seeds[0] + fold, unseen, columns)
+        path: Scores = trees.start[0] + np.cumsum(trees.leaves(unseen[0]), axis=1)
+        return path
 
-    made = each(one)
-    longest = max(path.shape[1] for _, path in made)
+    paths = each(one, number)
+    longest = max(path.shape[1] for path in paths)
     losses = np.zeros(longest)
-    for fold, (_, path) in enumerate(made):
+    for fold, path in enumerate(paths):
         part = target.take(folds == fold)
         # Trees that were not grown would have changed nothing for the better.
-        at = [part.loss(path[:, min(number, path.shape[1] - 1)]) for number in range(longest)]
+        at = [part.loss(path[:, min(place, path.shape[1] - 1)]) for place in range(longest)]
         losses += np.array(at) * len(part)
     best = int(losses.argmin()) + 1
     scores = np.empty(len(target))
-    for fold, (_, path) in enumerate(made):
+    for fold, path in enumerate(paths):
         scores[folds == fold] = path[:, min(best, path.shape[1]) - 1]
-    return scores, Trees.joined([trees.first(best) for trees, _ in made])
+    columns = strongest(features, strengths[-1], MOST_COLUMNS)
+    grown = replace(shape, max_iter=max(1, round(_MORE * best)))
+    whole = each(lambda place: fit_trees(features, target, grown, seeds[0] + number + place, None, columns), seeds[1])
+    return scores, Trees.joined(whole)
 
 
 def _exported(model: Any, columns: NDArray[np.int64]) -> Trees:
