@@ -1,5 +1,7 @@
-"""From features and labels to a blend of members: folds of whole subjects say how each is best fitted and what it is
-worth, and then most are fitted to everybody.
+"""From features and labels to a blend of members, each fitted in folds of whole subjects.
+
+Where numbers are few, what forecasts is the mean of the fits in several divisions into folds; where there are more,
+trees and linear scores are fitted anew to everybody, once folds have said how (docs/decisions/0090).
 
 Legend of shapes: P rows, F features, M members.
 """
@@ -24,8 +26,8 @@ Member = trees.Trees | linear.Linear | dense.Dense
 
 _DIVISIONS, _FEW_CELLS = 3, 1_000_000
 """Of so few numbers (rows times features) every member is fitted in that many divisions into folds, of more in one."""
-_SEEDS = 3
-"""How often trees are grown to everybody, in all divisions together; once where rows are many."""
+_ANEW = 3
+"""How often trees are grown to everybody, where there is one division; once where rows are many."""
 _WIDE = 100
 """Columns above which a short linear score of the strongest stands beside the long one."""
 _FEWEST_NEAR = 20
@@ -97,7 +99,7 @@ def fit(
         near = _counted(scaled, event & (days <= horizon), np.minimum(days, horizon))
     names = ["linear", *(["short-linear"] if features.shape[1] > _WIDE else []), "dense", *trees.SHAPES]
     divisions = _DIVISIONS if features.size <= _FEW_CELLS else 1
-    seeds = 1 if len(features) > MANY_ROWS else _SEEDS // divisions
+    anew = 0 if divisions > 1 else 1 if len(features) > MANY_ROWS else _ANEW
     parts: list[dict[str, tuple[Scores, Member]]] = []
     for number in range(divisions):
 
@@ -106,7 +108,7 @@ def fit(
 
         folds, others = (folds_of(subjects, event, seed + 2 * number + which) for which in (0, 1))
         parts.append(
-            _members(names, features, scaled, (target, near), (folds, others), (seed + 10 * number, seeds), doing)
+            _members(names, features, scaled, (target, near), (folds, others), (seed + 10 * number, anew), doing)
         )
     stacked = np.stack([np.mean([part[name][0] for part in parts], axis=0) for name in names], axis=1)
     members = {name: _joined([part[name][1] for part in parts]) for name in names}
@@ -131,9 +133,9 @@ def _members(
     seeds: tuple[int, int],
     doing: Callable[[int], None],
 ) -> dict[str, tuple[Scores, Member]]:
-    """Fit every member in folds, then to everybody; targets and folds are those of most, and of the trees that differ.
+    """Fit every member in folds; targets and folds are those of most, and those of the trees that differ.
 
-    `seeds`: the first, and how many times trees are grown to everybody.
+    `seeds`: the first, and how many times trees are then grown to everybody, and linear scores too if that is any.
     """
     target, folds = targets[0], divided[0]
     found: dict[str, tuple[Scores, Member]] = {}
@@ -142,9 +144,9 @@ def _members(
         for place, name in enumerate(names):
             doing(place)
             if name == "linear":
-                found[name] = linear.crossfit(scaled, target, folds, each)
+                found[name] = linear.crossfit(scaled, target, folds, each, None, seeds[1] > 0)
             elif name == "short-linear":
-                found[name] = linear.crossfit(scaled, target, folds, each, strengths)
+                found[name] = linear.crossfit(scaled, target, folds, each, strengths, seeds[1] > 0)
             elif name == "dense":
                 found[name] = dense.crossfit(scaled, target, folds, seeds[0], each)
             elif name == trees.OTHERWISE:

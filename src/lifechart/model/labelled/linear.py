@@ -70,8 +70,9 @@ def crossfit(
     folds: NDArray[np.int64],
     each: Each,
     strengths: list[NDArray[np.float64]] | None = None,
+    everybody: bool = False,
 ) -> tuple[Scores, Linear]:
-    """Return what each row's fold, which never saw it, scores it, and the fit to everybody.
+    """Return what each row's fold, which never saw it, scores it, and the mean of all folds' fits, or one to everybody.
 
     With `strengths` (of the first columns, as each fold's training rows and at last all rows tell them) only the
     strongest few are read; how many is chosen as the penalty is.
@@ -91,14 +92,15 @@ def crossfit(
                 found.append((weight, start))
         return found
 
+    # Nobody is in the last fold: what is fitted without it is fitted to everybody.
     number = int(folds.max()) + 1
-    # Nobody is in the last fold: its fit is that of everybody.
-    *made, whole = each(one, number + 1)
-    scores = np.empty((len(whole), len(target)))
-    for fold, path in enumerate(made):
+    made = each(one, number + everybody)
+    scores = np.empty((len(made[0]), len(target)))
+    for fold, path in enumerate(made[:number]):
         unseen = scaled[folds == fold]
         for place, (weight, start) in enumerate(path):
             scores[place, folds == fold] = unseen @ weight.astype(np.float32) + start
     best = int(np.argmin([target.loss(each) for each in scores]))
-    weight, start = whole[best]
-    return scores[best], Linear(weight, np.float64(start))  # type: ignore[arg-type]
+    chosen = made[number:] or made
+    fits = [Linear(weight, np.float64(start)) for weight, start in (path[best] for path in chosen)]  # type: ignore[arg-type]
+    return scores[best], Linear.joined(fits)

@@ -227,32 +227,33 @@ def crossfit(
     each: Each,
     strengths: list[NDArray[np.float64]],
 ) -> tuple[Scores, Trees]:
-    """Return what each row's fold, which never saw it, scores it, and trees grown to everybody.
+    """Return what each row's fold, which never saw it, scores it; and the trees of all folds, or grown to everybody.
 
     `seeds`: the first, and how many times trees are grown to everybody. `strengths`: of each column, by `strengths_in`.
     """
     number = int(folds.max()) + 1
 
-    def one(fold: int) -> Scores:
+    def one(fold: int) -> tuple[Trees, Scores]:
         inside = folds != fold
         unseen = features[~inside], target.take(~inside)
         columns = strongest(features[inside], strengths[fold], MOST_COLUMNS)
         trees = fit_trees(features[inside], target.take(inside), shape, seeds[0] + fold, unseen, columns)
-        path: Scores = trees.start[0] + np.cumsum(trees.leaves(unseen[0]), axis=1)
-        return path
+        return trees, trees.start[0] + np.cumsum(trees.leaves(unseen[0]), axis=1)
 
-    paths = each(one, number)
-    longest = max(path.shape[1] for path in paths)
+    made = each(one, number)
+    longest = max(path.shape[1] for _, path in made)
     losses = np.zeros(longest)
-    for fold, path in enumerate(paths):
+    for fold, (_, path) in enumerate(made):
         part = target.take(folds == fold)
         # Trees that were not grown would have changed nothing for the better.
         at = [part.loss(path[:, min(place, path.shape[1] - 1)]) for place in range(longest)]
         losses += np.array(at) * len(part)
     best = int(losses.argmin()) + 1
     scores = np.empty(len(target))
-    for fold, path in enumerate(paths):
+    for fold, (_, path) in enumerate(made):
         scores[folds == fold] = path[:, min(best, path.shape[1]) - 1]
+    if not seeds[1]:
+        return scores, Trees.joined([trees.first(best) for trees, _ in made])
     columns = strongest(features, strengths[-1], MOST_COLUMNS)
     grown = replace(shape, max_iter=max(1, round(_MORE * best)))
     whole = each(lambda place: fit_trees(features, target, grown, seeds[0] + number + place, None, columns), seeds[1])
