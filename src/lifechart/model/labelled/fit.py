@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lifechart.model.labelled import dense, linear, trees
 from lifechart.model.labelled.blend import Blend, fit_blend
-from lifechart.model.labelled.folds import MANY_ROWS, folds_of, side_by_side
+from lifechart.model.labelled.folds import folds_of, side_by_side
 from lifechart.model.labelled.scaling import Scaling
 from lifechart.model.labelled.target import Baseline, Scores, Target
 
@@ -26,8 +26,6 @@ Member = trees.Trees | linear.Linear | dense.Dense
 
 _DIVISIONS, _FEW_CELLS = 3, 1_000_000
 """Of so few numbers (rows times features) every member is fitted in that many divisions into folds, of more in one."""
-_ANEW = 3
-"""How often trees are grown to everybody, where there is one division; once where rows are many."""
 _WIDE = 100
 """Columns above which a short linear score of the strongest stands beside the long one."""
 _FEWEST_NEAR = 20
@@ -99,7 +97,6 @@ def fit(
         near = _counted(scaled, event & (days <= horizon), np.minimum(days, horizon))
     names = ["linear", *(["short-linear"] if features.shape[1] > _WIDE else []), "dense", *trees.SHAPES]
     divisions = _DIVISIONS if features.size <= _FEW_CELLS else 1
-    anew = 0 if divisions > 1 else 1 if len(features) > MANY_ROWS else _ANEW
     parts: list[dict[str, tuple[Scores, Member]]] = []
     for number in range(divisions):
 
@@ -108,7 +105,9 @@ def fit(
 
         folds, others = (folds_of(subjects, event, seed + 2 * number + which) for which in (0, 1))
         parts.append(
-            _members(names, features, scaled, (target, near), (folds, others), (seed + 10 * number, anew), doing)
+            _members(
+                names, features, scaled, (target, near), (folds, others), seed + 10 * number, divisions == 1, doing
+            )
         )
     stacked = np.stack([np.mean([part[name][0] for part in parts], axis=0) for name in names], axis=1)
     members = {name: _joined([part[name][1] for part in parts]) for name in names}
@@ -130,12 +129,13 @@ def _members(
     scaled: Matrix,
     targets: tuple[Target, Target],
     divided: tuple[NDArray[np.int64], NDArray[np.int64]],
-    seeds: tuple[int, int],
+    seed: int,
+    everybody: bool,
     doing: Callable[[int], None],
 ) -> dict[str, tuple[Scores, Member]]:
     """Fit every member in folds; targets and folds are those of most, and those of the trees that differ.
 
-    `seeds`: the first, and how many times trees are then grown to everybody, and linear scores too if that is any.
+    `everybody`: whether trees and linear scores are then fitted to all rows.
     """
     target, folds = targets[0], divided[0]
     found: dict[str, tuple[Scores, Member]] = {}
@@ -143,17 +143,16 @@ def _members(
         strengths = trees.strengths_in(features, target, folds, each)
         for place, name in enumerate(names):
             doing(place)
-            if name == "linear":
-                found[name] = linear.crossfit(scaled, target, folds, each, None, seeds[1] > 0)
-            elif name == "short-linear":
-                found[name] = linear.crossfit(scaled, target, folds, each, strengths, seeds[1] > 0)
-            elif name == "dense":
-                found[name] = dense.crossfit(scaled, target, folds, seeds[0], each)
-            elif name == trees.OTHERWISE:
-                others = trees.strengths_in(features, targets[1], divided[1], each)
-                found[name] = trees.crossfit(features, targets[1], divided[1], trees.SHAPES[name], seeds, each, others)
+            if name == "dense":
+                found[name] = dense.crossfit(scaled, target, folds, seed, each)
+            elif name in trees.SHAPES:
+                other = name == trees.OTHERWISE
+                own = trees.strengths_in(features, targets[1], divided[1], each) if other else strengths
+                way = targets[other], divided[other], trees.SHAPES[name], seed, each, own, everybody
+                found[name] = trees.crossfit(features, *way)
             else:
-                found[name] = trees.crossfit(features, target, folds, trees.SHAPES[name], seeds, each, strengths)
+                few = strengths if name == "short-linear" else None
+                found[name] = linear.crossfit(scaled, target, folds, each, few, everybody)
     return found
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lifechart.core.errors import InputError
 
-MANY_ROWS = 30_000
+_MANY_ROWS = 30_000
 _FOLDS, _FEWER_FOLDS = 5, 3
 
 Each = Callable[[Callable[[int], Any], int], list[Any]]
@@ -34,7 +34,7 @@ def folds_of(subjects: NDArray[np.int64], event: NDArray[np.bool_], seed: int) -
     if fewest < 2:
         found = f"{int(has.sum())} subjects with and {int(lacks.sum())} without"
         raise InputError("LABELS: boolean_value", found, "at least two subjects of each")
-    number = min(_FEWER_FOLDS if len(subjects) > MANY_ROWS else _FOLDS, fewest)
+    number = min(_FEWER_FOLDS if len(subjects) > _MANY_ROWS else _FOLDS, fewest)
     lot = np.random.default_rng([seed, 11]).permutation(len(unique))
     order = lot[np.argsort(~has[lot], kind="stable")]
     fold = np.empty(len(unique), dtype=np.int64)

@@ -1,6 +1,6 @@
 """Boosted trees: fitted by scikit-learn, kept and read as plain arrays.
 
-How many trees serve is what folds of people not seen say; then they are grown anew to everybody, under several seeds.
+How many trees serve is what folds of people not seen say; then they may be grown anew to everybody.
 Legend of shapes: P rows, F features, N nodes of all trees, T trees.
 """
 
@@ -223,13 +223,14 @@ def crossfit(
     target: Target,
     folds: NDArray[np.int64],
     shape: Shape,
-    seeds: tuple[int, int],
+    seed: int,
     each: Each,
     strengths: list[NDArray[np.float64]],
+    everybody: bool = False,
 ) -> tuple[Scores, Trees]:
-    """Return what each row's fold, which never saw it, scores it; and the trees of all folds, or grown to everybody.
+    """Return what each row's fold, which never saw it, scores it; and the trees of all folds, or of everybody.
 
-    `seeds`: the first, and how many times trees are grown to everybody. `strengths`: of each column, by `strengths_in`.
+    `each` runs a function for every fold, side by side if it can. `strengths`: of each column, by `strengths_in`.
     """
     number = int(folds.max()) + 1
 
@@ -237,7 +238,7 @@ def crossfit(
         inside = folds != fold
         unseen = features[~inside], target.take(~inside)
         columns = strongest(features[inside], strengths[fold], MOST_COLUMNS)
-        trees = fit_trees(features[inside], target.take(inside), shape, seeds[0] + fold, unseen, columns)
+        trees = fit_trees(features[inside], target.take(inside), shape, seed + fold, unseen, columns)
         return trees, trees.start[0] + np.cumsum(trees.leaves(unseen[0]), axis=1)
 
     made = each(one, number)
@@ -252,12 +253,11 @@ def crossfit(
     scores = np.empty(len(target))
     for fold, (_, path) in enumerate(made):
         scores[folds == fold] = path[:, min(best, path.shape[1]) - 1]
-    if not seeds[1]:
+    if not everybody:
         return scores, Trees.joined([trees.first(best) for trees, _ in made])
     columns = strongest(features, strengths[-1], MOST_COLUMNS)
     grown = replace(shape, max_iter=max(1, round(_MORE * best)))
-    whole = each(lambda place: fit_trees(features, target, grown, seeds[0] + number + place, None, columns), seeds[1])
-    return scores, Trees.joined(whole)
+    return scores, fit_trees(features, target, grown, seed + number, None, columns)
 
 
 def _exported(model: Any, columns: NDArray[np.int64]) -> Trees:
