@@ -145,8 +145,7 @@ def fit_trees(
             told |= {"y_val": unseen[1].event / unseen[1].exposure, "sample_weight_val": unseen[1].exposure}
     if unseen is not None:
         told["X_val"] = unseen[0][:, columns]
-    with threadpool_limits(1, user_api="openmp"):
-        model.fit(features[:, columns], wanted, **told)
+    model.fit(features[:, columns], wanted, **told)
     return _exported(model, columns)
 
 
@@ -238,7 +237,8 @@ def crossfit(
         inside = folds != fold
         unseen = features[~inside], target.take(~inside)
         columns = strongest(features[inside], strengths[fold], MOST_COLUMNS)
-        trees = fit_trees(features[inside], target.take(inside), shape, seed + fold, unseen, columns)
+        with threadpool_limits(1, user_api="openmp"):
+            trees = fit_trees(features[inside], target.take(inside), shape, seed + fold, unseen, columns)
         return trees, trees.start[0] + np.cumsum(trees.leaves(unseen[0]), axis=1)
 
     made = each(one, number)
