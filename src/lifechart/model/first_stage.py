@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lifechart.model import threads
 from lifechart.model.batches import question_features
 from lifechart.model.heads import HazardHead, survival
 from lifechart.model.questions import EDGES, Labels, Questions, history, label, sample_questions
@@ -33,6 +34,8 @@ NUM_MEMBERS = 2
 _TUNED_AT = 68_500.0
 """Windows of the widest horizon (of 8,000 lives) at which the prior has the strength that it is given. It grows with
 their square root: a quarter of the lives wants half of it, five times as many twice as much (docs/lab-notes/0107)."""
+_HAND_BACK_EVERY = 32
+"""Steps."""
 _RATE, _WARMUP, _AVERAGING, _WEIGHT_DECAY = 2e-3, 0.05, 0.99, 0.1
 
 
@@ -117,6 +120,8 @@ def fit_first_stage(head: HazardHead, lesson: Lesson, seed: int, report: Callabl
             theirs: list[Tensor] = list(head.parameters())
             torch._foreach_lerp_(ours, theirs, 1.0 - min(_AVERAGING, (2 + step) / (11 + step)))
         losses.append(float(loss.detach()))
+        if step % _HAND_BACK_EVERY == 0:
+            threads.hand_back_freed_memory()
         report(step + 1, steps, losses[-1])
     head.load_state_dict(averaged.state_dict())
     # The last step's gradients must not stay: the next stage clips by the norm of all that it finds.
