@@ -189,12 +189,19 @@ def test_small_data_are_learnt_in_several_divisions_and_the_parts_score_as_their
     features, event, _ = sample(300)
     thrice, unseen = fit(features, np.arange(300), event, None, 0)
     monkeypatch.setattr(fit_module, "_FEW_CELLS", 0)
+    monkeypatch.setattr(fit_module, "_SCARCE", 100)
+    scarce, _ = fit(features, np.arange(300), event, None, 0)
+    assert len(scarce.members["small-trees"].start) == 1, "few rows for their width: grown to everybody"
+    monkeypatch.undo()
+    monkeypatch.setattr(trees, "SHAPES", {"small-trees": shape, trees.OTHERWISE: shape})
+    monkeypatch.setattr(dense, "_STEPS", 32)
+    monkeypatch.setattr(fit_module, "_FEW_CELLS", 0)
     once, _ = fit(features, np.arange(300), event, None, 0)
     assert list(thrice.members) == list(once.members) == ["linear", "dense", "small-trees", trees.OTHERWISE]
     assert len(thrice.members["dense"].start) == 15
     assert len(once.members["dense"].start) == 5
     assert len(thrice.members["small-trees"].start) == 15
-    assert len(once.members["small-trees"].start) == 1, "grown to everybody"
+    assert len(once.members["small-trees"].start) == 5
     assert np.isfinite(unseen.members).all()
     scaled = thrice.scaling.scaled(features)
     for name, rows in (("linear", scaled), ("dense", scaled), ("small-trees", features)):

@@ -1,7 +1,7 @@
 """From features and labels to a blend of members, each fitted in folds of whole subjects.
 
-Where numbers are few, what forecasts is the mean of the fits in several divisions into folds; where there are more,
-trees and linear scores are fitted anew to everybody, once folds have said how (docs/decisions/0090).
+What forecasts is the mean of the folds' fits; but where rows are few for how wide they are, trees and linear scores are
+fitted anew to everybody, once folds have said how (docs/decisions/0090).
 
 Legend of shapes: P rows, F features, M members.
 """
@@ -28,6 +28,8 @@ _DIVISIONS, _FEW_CELLS = 3, 1_000_000
 """Of so few numbers (rows times features) every member is fitted in that many divisions into folds, of more in one."""
 _WIDE = 100
 """Columns above which a short linear score of the strongest stands beside the long one."""
+_SCARCE = 10
+"""Rows a column below which a fifth of the rows counts for more than what the mean of five fits evens out."""
 _FEWEST_NEAR = 20
 """Events up to the horizon below which nothing is learnt from those alone."""
 _SMOOTHING = 600.0
@@ -97,6 +99,7 @@ def fit(
         near = _counted(scaled, event & (days <= horizon), np.minimum(days, horizon))
     names = ["linear", *(["short-linear"] if features.shape[1] > _WIDE else []), "dense", *trees.SHAPES]
     divisions = _DIVISIONS if features.size <= _FEW_CELLS else 1
+    everybody = divisions == 1 and len(features) < _SCARCE * features.shape[1]
     parts: list[dict[str, tuple[Scores, Member]]] = []
     for number in range(divisions):
 
@@ -104,11 +107,8 @@ def fit(
             advance((number + place / len(names)) / divisions, names[place])
 
         folds, others = (folds_of(subjects, event, seed + 2 * number + which) for which in (0, 1))
-        parts.append(
-            _members(
-                names, features, scaled, (target, near), (folds, others), seed + 10 * number, divisions == 1, doing
-            )
-        )
+        drawn = seed + 10 * number
+        parts.append(_members(names, features, scaled, (target, near), (folds, others), drawn, everybody, doing))
     stacked = np.stack([np.mean([part[name][0] for part in parts], axis=0) for name in names], axis=1)
     members = {name: _joined([part[name][1] for part in parts]) for name in names}
     blend = fit_blend(stacked, target, near)
