@@ -152,7 +152,7 @@ def test_a_short_score_reads_the_columns_that_each_folds_training_rows_call_stro
     x = rng.normal(size=(400, 300)).astype(np.float32)
     event = rng.random(400) < 1 / (1 + np.exp(-2 * x[:, 7]))
     target, folds = Target(event), folds_of(np.arange(400), event, 0)
-    strengths = trees.strengths_in(x, target, folds, in_turn)
+    strengths = trees.strengths_in(x, target, folds, in_turn, True)
     for fold in range(5):
         inside = folds != fold
         expected = strength(x[inside], unexplained(target.take(inside))[:, None])[:, 0]
@@ -173,7 +173,7 @@ def test_what_forecasts_has_learnt_from_everybody() -> None:
     _, line = linear.crossfit(scaled, target, folds, in_turn, None, True)
     assert any(np.allclose(line.weight, weight) for weight, _ in fit_path(scaled, target))
     shape = trees.Shape(max_leaf_nodes=4, max_iter=60, n_iter_no_change=10)
-    strengths = trees.strengths_in(features, target, folds, in_turn)
+    strengths = trees.strengths_in(features, target, folds, in_turn, True)
     scores, grown = trees.crossfit(features, target, folds, shape, 0, in_turn, strengths, True)
     own = trees.fit_trees(features, target, replace(shape, max_iter=len(grown.root)), 5)
     np.testing.assert_allclose(grown.scores(features), own.scores(features))

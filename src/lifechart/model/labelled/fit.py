@@ -140,14 +140,14 @@ def _members(
     target, folds = targets[0], divided[0]
     found: dict[str, tuple[Scores, Member]] = {}
     with side_by_side() as each:
-        strengths = trees.strengths_in(features, target, folds, each)
+        strengths = trees.strengths_in(features, target, folds, each, everybody)
         for place, name in enumerate(names):
             doing(place)
             if name == "dense":
                 found[name] = dense.crossfit(scaled, target, folds, seed, each)
             elif name in trees.SHAPES:
                 other = name == trees.OTHERWISE
-                own = trees.strengths_in(features, targets[1], divided[1], each) if other else strengths
+                own = trees.strengths_in(features, targets[1], divided[1], each, everybody) if other else strengths
                 way = targets[other], divided[other], trees.SHAPES[name], seed, each, own, everybody
                 found[name] = trees.crossfit(features, *way)
             else:

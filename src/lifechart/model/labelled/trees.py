@@ -207,14 +207,19 @@ def _middle_ranks(values: Matrix) -> NDArray[np.float64]:
     return found
 
 
-def strengths_in(features: Matrix, target: Target, folds: NDArray[np.int64], each: Each) -> list[NDArray[np.float64]]:
-    """Return how strongly each column goes with the target, [F], among the training rows of every fold, then all."""
+def strengths_in(
+    features: Matrix, target: Target, folds: NDArray[np.int64], each: Each, everybody: bool = False
+) -> list[NDArray[np.float64]]:
+    """Return how strongly each column goes with the target, [F], in the training rows of every fold, and at last in all.
+
+    The last only for `everybody`.
+    """
 
     def one(fold: int) -> NDArray[np.float64]:
         inside = folds != fold
         return strength(features[inside], unexplained(target.take(inside))[:, None])[:, 0]
 
-    return each(one, int(folds.max()) + 2)
+    return each(one, int(folds.max()) + 1 + everybody)
 
 
 def crossfit(
