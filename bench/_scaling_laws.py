@@ -41,7 +41,7 @@ class Estimate:
 def parabola(budget: float, parameters: Floats, tokens: Floats, loss: Floats) -> Curve:
     """Fit loss = a + b x + c x^2 in x = log10 parameters at one budget (Hoffmann et al. 2022, approach 2).
 
-    The parabola goes through the lowest run and up to two on either side of it: far from there loss is none.
+    The parabola goes through the lowest run and up to two on either side of it: far from there loss is no parabola.
     Tokens at the best size are read off the line of log tokens in log parameters, since the cost of a token is not
     quite proportional to the parameters.
     """

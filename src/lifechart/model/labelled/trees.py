@@ -210,9 +210,9 @@ def _middle_ranks(values: Matrix) -> NDArray[np.float64]:
 def strengths_in(
     features: Matrix, target: Target, folds: NDArray[np.int64], each: Each, everybody: bool = False
 ) -> list[NDArray[np.float64]]:
-    """Return how strongly each column goes with the target, [F], in the training rows of every fold, and at last in all.
+    """Return how strongly each column goes with the target, [F], in the training rows of every fold.
 
-    The last only for `everybody`.
+    And at last in all rows, for `everybody`.
     """
 
     def one(fold: int) -> NDArray[np.float64]:
