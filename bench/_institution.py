@@ -140,6 +140,11 @@ def _stamp(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def same_arms(size: int) -> bytes:
+    """Return an allocation's secret that is the same in every run: by lot, one trial in twenty misses the truth."""
+    return bytes(range(1, size + 1))
+
+
 @dataclass
 class Institution:
     """Everything that governs, in one folder."""
@@ -247,12 +252,9 @@ class Institution:
         return validation.conclude(self.log, self.registry, registered, report, actor="sam.steward")
 
     def trial(self, release: Release) -> Trial:
-        """Register and open a trial of a release; its arms are the same in every run.
-
-        By lot, one trial in twenty leaves its interval beside the truth.
-        """
+        """Register and open a trial of a release."""
         trial = Trial(self.register("trial.toml", TRIAL), self.settings.protocols, self.log, self.people)
-        trial.open(manifest=release.manifest.digest, actor="dr.li", entropy=lambda size: bytes(range(1, size + 1)))
+        trial.open(manifest=release.manifest.digest, actor="dr.li", entropy=same_arms)
         return trial
 
     def enrolled(self, trial: Trial, number: int, *, benefit: float = 0.0) -> None:

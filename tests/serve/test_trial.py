@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench._institution import STAFF, TRIAL
+from bench._institution import STAFF, TRIAL, same_arms
 from lifechart.core.capability import Phase
 from lifechart.ledger.keys import Signer
 from lifechart.release.people import People
@@ -21,7 +21,7 @@ def open_trial(hospital: Hospital, folder: Path) -> Trial:
         people.register(signer.public, STAFF[name], staff_number=str(number), actor="root")
         registry.sign(path, signer, office=STAFF[name][0], comment="weighed")
     trial = Trial(registry.register(path, actor="root"), registry.folder, house.ledger, people)
-    trial.open(manifest=house.shelf.current("risk").manifest.digest, actor="root")
+    trial.open(manifest=house.shelf.current("risk").manifest.digest, actor="root", entropy=same_arms)
     return trial
 
 

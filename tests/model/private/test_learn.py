@@ -43,6 +43,7 @@ from tests.model.clinic import SICK, STROKE, TEST, clinic
 from tests.model.test_train import scattered
 
 LITTLE = Noises(0.3, 0.3, 0.3, 1e-7)
+KEY = bytes(range(32))
 LIGHT = Plan(50.0, 1e-6, 0.3, 25, 10.0, 0.3, LITTLE, 0.5)
 
 
@@ -60,7 +61,7 @@ def _fitter(tokens: Tokens, vocabulary: Vocabulary, of: Plan = LIGHT) -> Private
     columns = num_columns(len(vocabulary), int((vocabulary.valued >= 0).sum()), len(QUANTILES))
     head = HazardHead(1, NUM_QUESTION_FEATURES, columns, RANK, base, 0.0)
     moments = prepare(tokens, vocabulary, draw_moments(tokens, np.random.default_rng(0)))
-    return PrivateFitter(head, vocabulary, moments, of, tokens.num_subjects, Lot())
+    return PrivateFitter(head, vocabulary, moments, of, tokens.num_subjects, Lot(KEY))
 
 
 @settings(max_examples=8, deadline=None)
@@ -133,14 +134,14 @@ def test_no_patient_changes_the_sum_of_names_by_more_than_1(seed: int) -> None:
 def test_what_one_patient_alone_holds_is_not_told() -> None:
     events = clinic(400, 1)
     alone = events.head(1).with_columns(code=pl.lit("LOINC//only-his"), kind=pl.lit("survey"))
-    found = private_vocabulary(pl.concat([events, alone]), LITTLE, Lot())
+    found = private_vocabulary(pl.concat([events, alone]), LITTLE, Lot(KEY))
     assert "LOINC//only-his" not in found.rows
     assert TEST in found.rows
     assert threshold(LITTLE) > 1.0
 
 
 def test_noisy_scales_lie_near_the_true_ones(vocabulary: Vocabulary) -> None:
-    found = private_vocabulary(clinic(400, 1), LITTLE, Lot())
+    found = private_vocabulary(clinic(400, 1), LITTLE, Lot(KEY))
     assert found.units[found.rows[TEST]] == "mg/dL"
     knots, true = found.knots[found.rows[TEST]], vocabulary.knots[vocabulary.rows[TEST]]
     assert np.abs(knots - true)[1:-1].max() < 4.0
@@ -188,10 +189,10 @@ def test_a_run_promises_in_ledger_and_configuration_and_forecasts(dataset: Path,
 
 def test_an_audit_tells_a_run_from_one_whose_noise_is_switched_off(vocabulary: Vocabulary, tokens: Tokens) -> None:
     events = clinic(300, 7)
-    base = private_rates(tokens, len(vocabulary.outcomes), LITTLE, Lot()).base
+    base = private_rates(tokens, len(vocabulary.outcomes), LITTLE, Lot(KEY)).base
     honest = plan(1.0, 1e-6, 0.2, 20)
     found = [
-        auditing.findings_of(train_twin(events, vocabulary, base, each, 120, 0), 1e-6)
+        auditing.findings_of(train_twin(events, vocabulary, base, each, 120, 0, Lot(KEY)), 1e-6)
         for each in (honest, replace(honest, noise=0.0))
     ]
     assert found[0].within(1.0)

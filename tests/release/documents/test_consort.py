@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench._institution import TRIAL
+from bench._institution import TRIAL, same_arms
 from lifechart.core.errors import IntegrityError
 from lifechart.release.documents import consort
 from lifechart.release.documents.evidence import Held
@@ -99,7 +99,7 @@ def test_clusters_are_counted_by_their_arm(house: House) -> None:
     registered = house.register("clusters.toml", content)
     trial = Trial(registered, house.settings.protocols, house.log, house.people)
     manifest = house.shelf.current("risk").manifest.digest
-    trial.open(manifest=manifest, actor="dr.li")
+    trial.open(manifest=manifest, actor="dr.li", entropy=same_arms)
     for place in range(72):
         who = f"{place:064x}"
         trial.enrol(who, manifest=manifest, actor="dr.li", cluster=wards[place % 11])

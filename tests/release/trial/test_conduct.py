@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench._institution import TRIAL, Institution
+from bench._institution import TRIAL, Institution, same_arms
 from lifechart.core.errors import GateRefused, InputError, IntegrityError
 from lifechart.release.trial import allocation
 from lifechart.release.trial.conduct import Trial
@@ -31,7 +31,7 @@ def start(house: Institution, content: str = TRIAL, clock: datetime | None = Non
     registered = house.register("trial.toml", content)
     time = [clock or datetime.now(UTC)]
     trial = Trial(registered, house.settings.protocols, house.log, house.people, lambda: time[0])
-    trial.open(manifest=release.manifest.digest, actor="dr.li")
+    trial.open(manifest=release.manifest.digest, actor="dr.li", entropy=same_arms)
     return trial, release.manifest.digest
 
 
@@ -137,7 +137,7 @@ def test_clusters_of_a_stepped_wedge_cross_over_in_their_period(house: Instituti
     registered = house.register("trial.toml", WEDGE)
     clock = [began]
     trial = Trial(registered, house.settings.protocols, house.log, house.people, lambda: clock[0])
-    trial.open(manifest=release.manifest.digest, actor="dr.li")
+    trial.open(manifest=release.manifest.digest, actor="dr.li", entropy=same_arms)
     number, shares = 0, []
     for period in range(5):
         clock[0] = datetime.now(UTC) + timedelta(days=30 * period, minutes=1)
