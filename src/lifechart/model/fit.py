@@ -26,7 +26,7 @@ from lifechart.model.native import library
 from lifechart.model.network import Network
 from lifechart.model.questions import Labels, Questions, label, sample_questions
 from lifechart.model.sizes import Size
-from lifechart.model.step import Cores, Objective, Part, autocast, parts_of, totals_of
+from lifechart.model.step import Cores, Objective, Part, autocast, most_places, parts_of, totals_of
 from lifechart.model.steps import start_rates
 from lifechart.model.tokens import Tokens
 from lifechart.model.vocabulary import Vocabulary
@@ -213,12 +213,15 @@ class Fitter:
         return network.eval().requires_grad_(False)
 
     def _end_epoch(self, steps: int) -> None:
+        threads.hand_back_freed_memory()
         tuning_loss = self.tuning_loss()
         train_loss = float(np.mean(self.losses))
         self.history.append({"steps": steps, "train_loss": train_loss, "tuning_loss": tuning_loss})
         self.losses = []
         if tuning_loss < self.best:
             self.best, self.best_state = tuning_loss, self._averages()
+        # What the averages read and the next plan wants lie between the pieces that a step left.
+        threads.hand_back_freed_memory()
         self.epoch += 1
         self._save()
 
@@ -280,7 +283,7 @@ class Fitter:
         questions = sample_questions(self.tuning, self.size.questions, rng)
         windows = cut(self.tuning, questions, self.size.context)
         total, number = 0.0, 0
-        for part in alike(windows.sizes, np.arange(len(windows.first)), self.size.batch_tokens):
+        for part in alike(windows.sizes, np.arange(len(windows.first)), most_places(self.collator)):
             batch, asked = self.collator.batch(self.tuning, questions, windows, part)
             with torch.no_grad(), autocast(self.device, self._precision()):
                 output = self.averaged(batch)

@@ -57,6 +57,12 @@ class Totals:
     events: int
 
 
+def most_places(collator: Collator) -> int:
+    """Return how many places a pass over records has at once, whether they are learnt from or only read."""
+    on_cpu = CPU_PLACES if collator.context <= _SHORT else LONG_PLACES
+    return on_cpu if collator.device.type == "cpu" else GPU_PLACES
+
+
 def parts_of(
     collator: Collator,
     tokens: Tokens,
@@ -70,9 +76,7 @@ def parts_of(
 
     `even`: each rank has as many as any other, the last of them idle where they do not go up.
     """
-    on_cpu = CPU_PLACES if collator.context <= _SHORT else LONG_PLACES
-    most = on_cpu if collator.device.type == "cpu" else GPU_PLACES
-    every = alike(windows.sizes, group, most)
+    every = alike(windows.sizes, group, most_places(collator))
     ranks = distributed.world().size if even else 1
     parts = []
     for number in range(-(-len(every) // ranks) * ranks):
