@@ -24,9 +24,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,26 @@ SEED = 0
 _CONSOLE = Console(width=140, stderr=True)
 
 
+@dataclass(frozen=True)
+class Peer:
+    """An opponent: fitted to the training rows it returns the others' scores; of survival, of the rest, or of both."""
+
+    fit: Callable[[Material], Floats]
+    timed: bool | None = None
+
+    def answers(self, timed: bool) -> bool:
+        """Whether it takes questions that tell after how many days, or those that do not."""
+        return self.timed is None or self.timed == timed
+
+
+PEERS = {
+    "tuned-trees": Peer(tuned_trees),
+    "delphi-style": Peer(delphi),
+    "hazard-trees": Peer(hazard_trees, timed=True),
+    "cox": Peer(cox, timed=True),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Answers:
     """Everybody's scores of one question's held-out rows, fold after fold."""
@@ -72,6 +92,13 @@ def main(quick: bool) -> dict[str, float]:
     shared = Path(os.environ.get("LIFECHART_SHARED", "../shared")) / "data"
     chosen = ["mgus2"] if quick else [name for name in os.environ.get("BENCH_ACCURACY_SETS", "").split(",") if name]
     folds = 2 if quick else int(os.environ.get("BENCH_ACCURACY_FOLDS", "0")) or None
+    return judged({name: partial(SETS[name], shared) for name in chosen or SETS}, PEERS, folds)
+
+
+def judged(
+    sets: Mapping[str, Callable[[], DataSet]], peers: Mapping[str, Peer], most_folds: int | None
+) -> dict[str, float]:
+    """Hold ours against `peers` on every set, of which at most so many folds; print the tables, return the figures."""
     table = Table(title="Held-out subjects")
     for column in ("set", "task", "metric", "events", OURS, "best opponent", "", "difference (95%)", "others"):
         table.add_column(column, justify="left" if column in ("set", "task", "metric", "others") else "right")
@@ -79,10 +106,10 @@ def main(quick: bool) -> dict[str, float]:
     comparisons: list[Compared] = []
     with tempfile.TemporaryDirectory(prefix="lifechart-accuracy-") as passing:
         kept = Path(os.environ.get("BENCH_ACCURACY_DIR", passing))
-        for name in chosen or SETS:
-            dataset = SETS[name](shared)
+        for name, read in sets.items():
+            dataset = read()
             for question in dataset.questions:
-                answers = answer(dataset, question, kept / name / question.name, folds)
+                answers = answer(dataset, question, peers, kept / name / question.name, most_folds)
                 for metric, found in compared(question, answers):
                     _tell(table, figures, f"{name}_{question.name}{metric}", found)
                     comparisons.append(found)
@@ -91,14 +118,16 @@ def main(quick: bool) -> dict[str, float]:
     return figures | {kind: float(verdicts.count(kind)) for kind in ("wins", "ties", "losses")}
 
 
-def answer(dataset: DataSet, question: Question, kept: Path, most_folds: int | None) -> Answers:
+def answer(
+    dataset: DataSet, question: Question, peers: Mapping[str, Peer], kept: Path, most_folds: int | None
+) -> Answers:
     """Return everybody's scores of the held-out folds, from `kept` where a former run left them."""
     fold_of = _folds(question.groups, dataset.folds)
     wanted = [dataset.only] if dataset.only is not None else list(range(dataset.folds))[:most_folds]
     parts = []
     for fold in wanted:
         test = question.labels.filter(fold_of == fold)
-        parts.append((fold, test, _scored(dataset, question, fold_of == fold, kept / str(fold))))
+        parts.append((fold, test, _scored(dataset, question, peers, fold_of == fold, kept / str(fold))))
     days = [part["days"].to_numpy() if "days" in part.columns else np.zeros(part.height) for _, part, _ in parts]
     return Answers(
         np.concatenate([np.full(part.height, fold) for fold, part, _ in parts]),
@@ -115,7 +144,9 @@ def _folds(groups: NDArray[np.int64], number: int) -> NDArray[np.int64]:
     return lot[place]
 
 
-def _scored(dataset: DataSet, question: Question, held: NDArray[np.bool_], kept: Path) -> dict[str, Floats]:
+def _scored(
+    dataset: DataSet, question: Question, peers: Mapping[str, Peer], held: NDArray[np.bool_], kept: Path
+) -> dict[str, Floats]:
     """Fit ours and every opponent without the rows held out; return the scores of those, kept ones where they are."""
     train, test = question.labels.filter(~held), question.labels.filter(held)
 
@@ -126,20 +157,13 @@ def _scored(dataset: DataSet, question: Question, held: NDArray[np.bool_], kept:
         test_features = summary.matrix(dataset.events, test)
         return Material(dataset.events, question, train, test, question.groups[~held], features, test_features, summary)
 
-    makers: dict[str, Callable[[], Floats]] = {
-        OURS: lambda: _ours(dataset, question, train, test),
-        "tuned-trees": lambda: tuned_trees(material()),
-        "delphi-style": lambda: delphi(material()),
-    }
-    if "days" in train.columns:
-        makers["hazard-trees"] = lambda: hazard_trees(material())
-        makers["cox"] = lambda: cox(material())
+    timed = "days" in train.columns
     scores, said = {}, []
-    for name, make in makers.items():
+    for name in (OURS, *(name for name, peer in peers.items() if peer.answers(timed))):
         path = kept / f"{name}-{_code(name)}.npy"
         if not path.exists():
             began, busy = time.perf_counter(), time.process_time()
-            made = make()
+            made = _ours(dataset, question, train, test) if name == OURS else peers[name].fit(material())
             said.append(f"{name} {time.perf_counter() - began:.0f} s ({time.process_time() - busy:.0f} s of a core)")
             with durable.replacing(path) as aside, aside.open("wb") as file:
                 np.save(file, made, allow_pickle=False)

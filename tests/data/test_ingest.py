@@ -372,7 +372,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pyte
     command = [sys.executable, "-c", _RUN, str(tmp_path / "in"), str(tmp_path / "out")]
     marker = tmp_path / "reached"
     killed = subprocess.Popen([*command, str(marker)], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
-    for _ in range(600):
+    for _ in range(6000):
         if marker.exists():
             break
         time.sleep(0.05)

@@ -18,6 +18,7 @@ from lifechart.ledger.log import open_log
 from lifechart.model.forecaster import NetworkForecaster, load_forecaster
 from lifechart.release.history import History
 from lifechart.release.stages import DEFAULT
+from tests.browser import launched, window, wrong_with
 
 PHASES = ["off", "simulation", "shadow", "trial", "clinicians", "institutions", "public"]
 
@@ -80,27 +81,15 @@ def test_every_page_that_the_story_links_is_there(told: tuple[Path, Story]) -> N
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_story_and_its_pages_are_sound_in_a_browser(told: tuple[Path, Story], width: int) -> None:
-    from tests.serve.test_pages import AXE, CHROMIUM, playwright  # skips where there is no browser
-
     folder, _ = told
     linked = re.findall(r'href="([^"#]+\.html)"', (folder / "story.html").read_text())
-    with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        found = {}
+    found = {}
+    with launched() as browser:
+        page = window(browser, width).new_page()
         for name in ("story.html", *sorted(set(linked))):
             page.goto((folder / name).as_uri())
-            page.evaluate(AXE.read_text())
-            wrong = [
-                (each["id"], [node["target"] for node in each["nodes"]])
-                for each in page.evaluate("axe.run()")["violations"]
-            ]
-            if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-                wrong.append(("wider than the screen", [name]))
-            if wrong:
+            if wrong := wrong_with(page):
                 found[name] = wrong
-        browser.close()
     assert found == {}
 
 

@@ -16,16 +16,15 @@ from lifechart.release.incidents.scope import Scope
 from lifechart.release.people import Office, People
 from lifechart.serve.access import add_account
 from lifechart.serve.pages import STATIC
+from tests.browser import launched, window, wrong_with
 from tests.serve.house import PASSWORD, Hospital, hospital
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()), None)
-AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 WIDTHS = (1280, 390)
 
-if CHROMIUM is None or not AXE.exists() or not (STATIC / "vendor").exists():
-    pytest.skip("no chromium, or web/build.py has not run", allow_module_level=True)
+if not (STATIC / "vendor").exists():
+    pytest.skip("web/build.py has not run", allow_module_level=True)
 
 PAGES = {
     "sign-in": ("", "/sign-in"),
@@ -89,11 +88,8 @@ def complain(held: Hospital) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        launched = driver.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield launched
-        launched.close()
+    with launched() as started:
+        yield started
 
 
 @pytest.fixture
@@ -104,8 +100,7 @@ def faults() -> list[str]:
 def open_page(
     browser: playwright.Browser, place: Hospital, name: str, width: int, faults: list[str], **more: object
 ) -> playwright.Page:
-    context = browser.new_context(viewport={"width": width, "height": 900}, base_url=str(place.client.base_url), **more)
-    page = context.new_page()
+    page = window(browser, width, base_url=str(place.client.base_url), **more).new_page()
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
     page.on(
@@ -131,11 +126,7 @@ def test_page_is_sound(browser: playwright.Browser, place: Hospital, faults: lis
             folded.click()
     if folder := os.environ.get("LIFECHART_PICTURES"):
         page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
-    page.evaluate(AXE.read_text())
-    violations = page.evaluate("axe.run()")["violations"]
-    assert not [(each["id"], [node["target"] for node in each["nodes"]]) for each in violations]
-    too_wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert page.evaluate(too_wide) <= 0
+    assert wrong_with(page) == []
     assert not faults
     page.context.close()
 
@@ -147,16 +138,12 @@ def test_a_trace_in_a_file_is_sound(
     """It loads nothing, every box can be reached by keyboard, and leads to its row."""
     ledger = place.house.ledger
     (tmp_path / "trace.html").write_text(trace_page.render(trace(ledger, place.forecaster.digest), ledger.head()))
-    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
-    page = context.new_page()
+    page = window(browser, width, offline=True).new_page()
     page.on("request", lambda request: faults.append(request.url) if "trace.html" not in request.url else None)
     page.goto(f"file://{tmp_path}/trace.html")
     if folder := os.environ.get("LIFECHART_PICTURES"):
         page.screenshot(path=f"{folder}/trace-file-{width}.png", full_page=True)
-    page.evaluate(AXE.read_text())
-    violations = page.evaluate("axe.run()")["violations"]
-    assert not [(each["id"], [node["target"] for node in each["nodes"]]) for each in violations]
-    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert wrong_with(page) == []
     boxes = page.locator(".lc-trace__box a")
     reached = set()
     for _ in range(boxes.count() + 5):
@@ -166,7 +153,7 @@ def test_a_trace_in_a_file_is_sound(
     for target in reached - {None}:
         assert page.locator(target).count() == 1
     assert not faults
-    context.close()
+    page.context.close()
 
 
 def test_charts_are_drawn_from_their_tables_under_the_real_policy(

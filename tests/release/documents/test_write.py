@@ -10,12 +10,11 @@ from lifechart.core import durable
 from lifechart.release.documents import card, page
 from lifechart.release.documents import print as printing
 from lifechart.release.documents.write import NAMES, make, make_all, write
+from tests.browser import launched, window, wrong_with
 from tests.release.documents.conftest import House
 from tests.release.documents.test_consort import ended
 from tests.shared_data import shared
 
-AXE = Path(__file__).parents[3] / "web" / "node_modules" / "axe-core" / "axe.min.js"
-CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()), None)
 _SIGNATURE = """<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="http://www.w3.org/2000/09/xmldsig#">
 <xs:element name="Signature"/></xs:schema>"""
 
@@ -120,14 +119,9 @@ def test_the_public_page_has_no_jargon_of_evidence(full: House) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pages_are_sound(full: House, tmp_path: Path, width: int) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None or not AXE.exists():
-        pytest.skip("no chromium, or web/build.py has not run")
     write(full.dossier(), tmp_path / "out", actor="sam.steward")
-    with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    with launched() as browser:
+        context = window(browser, width, offline=True)
         for name in ("index", *NAMES):
             opened = context.new_page()
             opened.goto(f"file://{tmp_path}/out/{name}.html")
@@ -135,9 +129,5 @@ def test_pages_are_sound(full: House, tmp_path: Path, width: int) -> None:
                 folded.click()
             if folder := os.environ.get("LIFECHART_PICTURES"):
                 opened.screenshot(path=f"{folder}/document-{name}-{width}.png", full_page=True)
-            opened.evaluate(AXE.read_text())
-            violations = opened.evaluate("axe.run()")["violations"]
-            assert not [(each["id"], [node["target"] for node in each["nodes"]]) for each in violations], name
-            assert opened.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+            assert wrong_with(opened) == [], name
             opened.close()
-        browser.close()

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lifechart.data import shards
 from lifechart.data.deidentify.risk import assess, page
+from tests.browser import launched, window, wrong_with
 from tests.data.deidentify.risk.test_assess import people_events
-from tests.serve.test_pages import AXE, CHROMIUM, playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 CASES = {"sample of a city": {"population": 40_000}, "its own population": {}, "a loose threshold": {"threshold": 0.9}}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        launched = driver.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield launched
-        launched.close()
+def browser() -> Iterator[Browser]:
+    with launched() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +34,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("case", CASES)
-def test_the_page_is_sound(browser: playwright.Browser, dataset: Path, tmp_path: Path, case: str, width: int) -> None:
+def test_the_page_is_sound(browser: Browser, dataset: Path, tmp_path: Path, case: str, width: int) -> None:
     page.write(assess(dataset, **CASES[case]), tmp_path, "Riverbend Hospital")
     asked: list[str] = []
-    opened = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+    opened = window(browser, width).new_page()
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto((tmp_path / page.PAGE).as_uri())
     for folded in opened.query_selector_all("details:not([open]) > summary"):
         folded.click()
-    opened.evaluate(AXE.read_text())
-    violations = opened.evaluate("axe.run()")["violations"]
-    assert not [(each["id"], [node["target"] for node in each["nodes"]]) for each in violations]
-    assert opened.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert wrong_with(opened) == []
     assert asked == [(tmp_path / page.PAGE).as_uri()]
     opened.context.close()
