@@ -193,7 +193,9 @@ def test_what_a_witness_cosigned_shows_a_fork_and_a_forged_cosignature(log: Log,
     log.close()
     (log.folder / "journal").write_bytes(bytes(16))
     path = log.folder / "cosigned/000000000700"
-    forged = base64.b64encode(base64.b64decode(line.split(" ")[2])[:-1] + b"\0").decode()
+    signature = bytearray(base64.b64decode(line.split(" ")[2]))
+    signature[-1] ^= 1
+    forged = base64.b64encode(signature).decode()
     whole = path.read_text()
     path.write_text(whole.replace(line.split(" ")[2].strip(), forged))
     assert DamageKind.COSIGNATURE_FORGED in {each.kind for each in verify(log.folder, KEY, witnesses=keys).damages}
