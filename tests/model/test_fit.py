@@ -72,3 +72,12 @@ def test_learning_beats_the_base_rates(vocabulary: Vocabulary, size: Size, token
     fitting = fitter(vocabulary, replace(size, epochs=4), tokens)
     before = fitting.tuning_loss()
     assert fitting.run().history[-1]["tuning_loss"] < before - 0.02
+
+
+def test_the_tuning_loss_does_not_hang_on_how_many_records_are_read_at_once(
+    vocabulary: Vocabulary, short: Size, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = fitter(vocabulary, short, tokens)
+    together = one.tuning_loss()
+    monkeypatch.setattr("lifechart.model.fit.most_places", lambda collator: 1)
+    assert one.tuning_loss() == pytest.approx(together, rel=1e-3)

@@ -132,7 +132,7 @@ class Fitter:
         if not self._resume():
             self._first_stage()
         if compiled:
-            # What the network's stage keeps falls to pieces: a twentieth of the pace for a tenth of the memory.
+            # What the network's stage keeps falls to pieces (docs/lab-notes/0400: what each size costs and saves).
             threads.keep_freed_memory(1 << 18)
         for each in self._settled():
             each.requires_grad_(False)
