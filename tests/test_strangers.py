@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from bench import strangers
 from lifechart.core.errors import InputError
+
+pd = pytest.importorskip("pandas", reason="pandas is not installed (lifechart[peers])")
+strangers = pytest.importorskip("bench.strangers")
 
 COHORT = pd.DataFrame(
     {
